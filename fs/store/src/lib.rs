@@ -1,0 +1,1 @@
+//! One object store behind one trait.
