@@ -1,1 +1,3 @@
-//! Homes and their mounts.
+//! Homes in an object store, and the FUSE mount that serves them.
+
+pub mod home;
