@@ -20,7 +20,9 @@ use super::namespace::DIR_SIZE;
 use super::reader::{JoinPath, Reader};
 use super::record::{Counters, InodeRecord, decode_small};
 use super::state::{Inode, State};
+use super::sweep::Candidates;
 use super::table::{Table, TableOptions};
+use super::tidy::Untidy;
 use super::trouble::Troubles;
 use super::types::{Attr, Ino, Kind, Quota};
 use super::{Home, Shared};
@@ -108,6 +110,8 @@ impl Home {
             changes: broadcast::Sender::new(CHANGES_MAX),
             troubles,
             graves: Graves::default(),
+            candidates: Candidates::default(),
+            tidying: AtomicBool::new(false),
             armed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             reaping: AtomicBool::new(false),
@@ -190,7 +194,7 @@ impl Core {
                 let (ino, _, data) = decode_small(value)?;
                 let mut state = self.state.lock();
                 state.small_bytes += data.len() as u64;
-                state.small_files.insert(ino, Instant::now());
+                state.untidy.insert(ino, Untidy { since: Instant::now(), blocks: None });
             }
         }
     }
