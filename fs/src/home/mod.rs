@@ -8,6 +8,7 @@
 
 mod clock;
 mod error;
+mod segment;
 mod types;
 
 use std::sync::Arc;
