@@ -81,11 +81,11 @@ impl Candidates {
     pub fn next_visit(&self) -> Option<Duration> {
         let noted = self.noted.lock();
         let (tiny, wasteful): (Vec<_>, Vec<_>) =
-            noted.values().partition(|(record, _)| record.object_bytes < TINY_BYTES);
-        let mut tiny: Vec<Instant> = tiny.into_iter().map(|(_, since)| *since).collect();
+            noted.values().copied().partition(|(record, _)| record.object_bytes < TINY_BYTES);
+        let mut tiny: Vec<Instant> = tiny.into_iter().map(|(_, since)| since).collect();
         tiny.sort_unstable();
         let enough = tiny.get(TINY_MIN - 1).copied();
-        let due = wasteful.into_iter().map(|(_, since)| *since).chain(enough).min()?;
+        let due = wasteful.into_iter().map(|(_, since)| since).chain(enough).min()?;
         Some((due + REST).saturating_duration_since(Instant::now()))
     }
 }
