@@ -1,3 +1,5 @@
 //! Homes in an object store, and the FUSE mount that serves them.
 
+pub mod fuse;
 pub mod home;
+pub mod view;

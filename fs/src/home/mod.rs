@@ -77,7 +77,10 @@ impl Home {
     /// Changes that other clients make, for the caches of this one. A slow receiver that
     /// misses some sees the channel's `Lagged` and must drop everything it caches.
     #[must_use]
-    pub fn changes(&self, _client: ClientId) -> tokio::sync::broadcast::Receiver<(ClientId, Change)> {
+    pub fn changes(
+        &self,
+        _client: ClientId,
+    ) -> tokio::sync::broadcast::Receiver<(ClientId, Change)> {
         todo!()
     }
     /// Name to inode.
@@ -105,11 +108,23 @@ impl Home {
         todo!()
     }
     /// Makes a file, directory, link or special node; applies umask or default ACL, set-gid directories.
-    pub async fn make(&self, _caller: Caller, _parent: Ino, _name: Name, _node: NewNode) -> Result<Attr> {
+    pub async fn make(
+        &self,
+        _caller: Caller,
+        _parent: Ino,
+        _name: Name,
+        _node: NewNode,
+    ) -> Result<Attr> {
         todo!()
     }
     /// One more name for an inode.
-    pub async fn link(&self, _caller: Caller, _ino: Ino, _parent: Ino, _name: Name) -> Result<Attr> {
+    pub async fn link(
+        &self,
+        _caller: Caller,
+        _ino: Ino,
+        _parent: Ino,
+        _name: Name,
+    ) -> Result<Attr> {
         todo!()
     }
     /// Removes a name of anything but a directory.
@@ -131,7 +146,13 @@ impl Home {
         todo!()
     }
     /// A part of a listing from `cookie` (0 = start), at most `entries_max`; empty at the end.
-    pub async fn readdir(&self, _ino: Ino, _cookie: u64, _attrs: bool, _entries_max: usize) -> Result<DirPage> {
+    pub async fn readdir(
+        &self,
+        _ino: Ino,
+        _cookie: u64,
+        _attrs: bool,
+        _entries_max: usize,
+    ) -> Result<DirPage> {
         todo!()
     }
     /// Contents; shorter than `len` only at the end of the file.
@@ -139,11 +160,25 @@ impl Home {
         todo!()
     }
     /// Writes; gives the bytes taken, fewer than given only where the quota ends.
-    pub async fn write(&self, _caller: Caller, _ino: Ino, _offset: u64, _data: Bytes, _mode: WriteMode) -> Result<u32> {
+    pub async fn write(
+        &self,
+        _caller: Caller,
+        _ino: Ino,
+        _offset: u64,
+        _data: Bytes,
+        _mode: WriteMode,
+    ) -> Result<u32> {
         todo!()
     }
     /// Reserves, punches, zeroes.
-    pub async fn fallocate(&self, _caller: Caller, _ino: Ino, _what: Falloc, _offset: u64, _len: u64) -> Result<()> {
+    pub async fn fallocate(
+        &self,
+        _caller: Caller,
+        _ino: Ino,
+        _what: Falloc,
+        _offset: u64,
+        _len: u64,
+    ) -> Result<()> {
         todo!()
     }
     /// The next data or hole from `offset`.
@@ -151,7 +186,13 @@ impl Home {
         todo!()
     }
     /// Clones a range without copying data; gives the bytes cloned.
-    pub async fn copy_range(&self, _caller: Caller, _from: (Ino, u64), _to: (Ino, u64), _len: u64) -> Result<u64> {
+    pub async fn copy_range(
+        &self,
+        _caller: Caller,
+        _from: (Ino, u64),
+        _to: (Ino, u64),
+        _len: u64,
+    ) -> Result<u64> {
         todo!()
     }
     /// Makes a file's data and names durable (a directory's names likewise).
@@ -163,7 +204,14 @@ impl Home {
         todo!()
     }
     /// Sets an extended attribute; ACLs change the mode as POSIX.1e has it.
-    pub async fn setxattr(&self, _caller: Caller, _ino: Ino, _name: Bytes, _value: Bytes, _mode: XattrMode) -> Result<()> {
+    pub async fn setxattr(
+        &self,
+        _caller: Caller,
+        _ino: Ino,
+        _name: Bytes,
+        _value: Bytes,
+        _mode: XattrMode,
+    ) -> Result<()> {
         todo!()
     }
     /// Value of an extended attribute.
