@@ -2,4 +2,5 @@
 
 pub mod fuse;
 pub mod home;
+pub mod node;
 pub mod view;

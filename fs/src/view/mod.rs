@@ -32,7 +32,7 @@ pub use slot::{Attachment, Invalidate, OpenHome, Slot};
 pub use stats::{Counters, CountersNow, add};
 pub use table::Table;
 
-use crate::home::{Attr, Caller, ErrorKind, Ino, Kind, Result};
+use crate::home::{Attr, Caller, Change, ErrorKind, Ino, Kind, Name, Result};
 
 /// Who sent a request.
 #[derive(Clone, Copy, Debug)]
@@ -220,6 +220,20 @@ impl View {
     pub fn detach(&self) {
         for (_, attachment) in self.attachments.write().drain() {
             attachment.detach();
+        }
+    }
+
+    /// A home is gone: its name and its inodes are not known any more.
+    pub fn drop_home(&self, home: &Slot) {
+        if let Some(attachment) = self.attachments.write().remove(&home.volume) {
+            attachment.detach();
+        }
+        if let Ok(name) = Name::new(home.name.as_bytes()) {
+            let change = Change::Entry {
+                parent: Ino::ROOT,
+                name,
+            };
+            self.invalidate.invalidate(HOMES_VOLUME, change);
         }
     }
 

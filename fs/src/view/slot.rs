@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -53,6 +53,7 @@ pub struct Slot {
     attachments: Mutex<Vec<Arc<Attachment>>>,
     used_ms: AtomicU64,
     born: Instant,
+    retired: AtomicBool,
 }
 
 impl std::fmt::Debug for Slot {
@@ -97,6 +98,7 @@ impl Slot {
             attachments: Mutex::new(Vec::new()),
             used_ms: AtomicU64::new(0),
             born: Instant::now(),
+            retired: AtomicBool::new(false),
         })
     }
 
@@ -141,6 +143,9 @@ impl Slot {
         if let Some(open) = self.opened() {
             return Ok(open);
         }
+        if self.retired.load(Ordering::Acquire) {
+            return Err(ErrorKind::Closed.into());
+        }
         if let Some((since, error)) = &*failed
             && since.elapsed() < RETRY_AFTER
         {
@@ -166,6 +171,16 @@ impl Slot {
         }
     }
 
+    /// From now on the home is not opened any more: the daemon ends, or the home is removed.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Undoes [`Self::retire`].
+    pub fn unretire(&self) {
+        self.retired.store(false, Ordering::Release);
+    }
+
     /// Closes the home where nothing used it for `idle` and nothing would be lost by it.
     /// Gives whether it is closed.
     ///
@@ -181,22 +196,20 @@ impl Slot {
         }
         drop(open);
         let _turning = self.turning.lock().await;
-        {
-            let mut place = self.open.write();
-            let unused = self.used_ms.load(Ordering::Relaxed) == used_ms
-                && place
-                    .as_ref()
-                    .is_some_and(|open| Arc::strong_count(open) == 1);
-            if !unused {
-                return Ok(place.is_none());
-            }
-            let Some(open) = place.take() else {
-                return Ok(true);
-            };
-            drop(place);
-            self.close_taken(open).await
+        match self.take_unused(used_ms) {
+            Some(open) => self.close_taken(open).await.map(|()| true),
+            None => Ok(self.opened().is_none()),
         }
-        .map(|()| true)
+    }
+
+    /// Takes the home out of its place where nothing used it since `used_ms`.
+    fn take_unused(&self, used_ms: u64) -> Option<Arc<OpenHome>> {
+        let mut place = self.open.write();
+        let unused = self.used_ms.load(Ordering::Relaxed) == used_ms
+            && place
+                .as_ref()
+                .is_some_and(|open| Arc::strong_count(open) == 1);
+        if unused { place.take() } else { None }
     }
 
     /// Closes the home, whoever uses it. Operations that come later open it again.
