@@ -208,17 +208,13 @@ impl Core {
         let first = !self.closing.swap(true, Ordering::AcqRel);
         self.wake.notify_one();
         let mut ended = self.ended.subscribe();
-        let _driver = self.patient(async {
+        let driver = async {
             ended.wait_for(|ended| *ended).await.map(drop).map_err(|_| ErrorKind::Closed.into())
-        });
-        let ended = _driver.await;
+        };
+        let ended = self.patient(driver).await;
         if first {
             self.shared.open_homes.fetch_sub(1, Ordering::Relaxed);
-            let mut state = self.state.lock();
-            if state.failed.is_none() {
-                state.failed = Some(Error::from(ErrorKind::Closed));
-            }
-            drop(state);
+            self.state.lock().failed.get_or_insert_with(|| Error::from(ErrorKind::Closed));
             self.table.close().await?;
         }
         synced.and(ended)
