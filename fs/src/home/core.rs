@@ -113,6 +113,7 @@ impl Core {
         client: Option<ClientId>,
         mut op: impl FnMut(&mut State) -> Step<T>,
     ) -> Result<T> {
+        let mut gone = None;
         for _ in 0..TRIES_MAX {
             let stop = {
                 let mut state = self.state.lock();
@@ -126,7 +127,13 @@ impl Core {
             };
             match stop {
                 Stop::Fail(error) => return Err(error),
-                Stop::Need(need) => self.patient(self.load(&need)).await?,
+                Stop::Need(need) => match self.patient(self.load(&need)).await {
+                    // What named it may be gone as well by now: once more.
+                    Err(Error(ErrorKind::Stale)) if gone.as_ref() != Some(&need) => {
+                        gone = Some(need);
+                    }
+                    loaded => loaded?,
+                },
                 Stop::Gate => self.patient(self.pass_gate()).await?,
             }
         }
