@@ -26,6 +26,7 @@ use super::reader::{JoinPath, Reader};
 use super::state::{State, Step, Stop};
 use super::sweep::Candidates;
 use super::table::Table;
+use super::tenure::Tenure;
 use super::tidy;
 use super::trouble::Troubles;
 use super::types::{Change, ClientId, Ino, Time};
@@ -53,6 +54,7 @@ pub struct Core {
     pub(super) me: Weak<Core>,
     pub(super) name: String,
     pub(super) shared: Arc<Shared>,
+    pub(super) tenure: Arc<dyn Tenure>,
     pub(super) runtime: Handle,
     pub(super) state: Mutex<State>,
     pub(super) table: Table,
@@ -113,6 +115,9 @@ impl Core {
         client: Option<ClientId>,
         mut op: impl FnMut(&mut State) -> Step<T>,
     ) -> Result<T> {
+        if !self.tenure.is_valid() {
+            self.patient(self.tenure.admit()).await?;
+        }
         for _ in 0..TRIES_MAX {
             let stop = {
                 let mut state = self.state.lock();
@@ -297,6 +302,7 @@ impl Core {
         };
         if self.durable.borrow().txn < number {
             self.table.flush().await?;
+            self.tenure.admit().await?;
             self.durable.send_modify(|durable| durable.txn = number);
         }
         Ok(())
