@@ -35,8 +35,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     if is_none(text) {
         return Ok(NO_LIMIT);
     }
-    let (number, unit) = split(text);
-    let unit = unit.to_ascii_lowercase();
+    let (number, written) = split(text);
+    let unit = written.to_ascii_lowercase();
     let factor = match unit.as_str() {
         "" | "b" => Some(1),
         u => u
@@ -45,7 +45,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
             .and_then(|u| lookup(&BINARY, u))
             .or_else(|| u.strip_suffix('b').and_then(|u| lookup(&DECIMAL, u))),
     };
-    let factor = factor.ok_or_else(|| format!("unknown unit `{unit}`: {help}"))?;
+    let factor = factor.ok_or_else(|| format!("unknown unit `{written}`: {help}"))?;
     multiply(number, factor).ok_or_else(|| format!("not a size: {help}"))
 }
 
