@@ -38,5 +38,7 @@ pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathB
 
 fn remove(path: &Path) -> Result<()> {
     let Ok(meta) = path.symlink_metadata() else { return Ok(()) };
-    Ok(if meta.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? })
+    let removed =
+        if meta.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    Ok(removed?)
 }

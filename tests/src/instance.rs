@@ -118,7 +118,9 @@ impl Instance {
         let lines = BufReader::new(child.stdout.take().context("has a standard output")?).lines();
         self.child = Some(child);
         let (said, heard) = mpsc::channel();
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| said.send(line)));
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).try_for_each(|line| said.send(line))
+        });
         match heard.recv_timeout(START_MAX) {
             Ok(line) if line.starts_with("ready") => Ok(()),
             Ok(line) => bail!("expected `ready …`, got {line:?}\n{}", self.log_tail()),

@@ -14,3 +14,9 @@ pub mod stores;
 pub mod tree;
 pub mod user;
 pub mod wait;
+
+/// `make test-long` runs the full length of what `make test` runs in a few minutes.
+#[must_use]
+pub fn is_long() -> bool {
+    std::env::var_os("YADOKARI_TEST_LONG").is_some()
+}

@@ -59,7 +59,8 @@ pub fn read(root: &Path, options: Options) -> Result<Tree> {
     let mut tree = Tree::new();
     let mut todo = vec![PathBuf::new()];
     while let Some(relative) = todo.pop() {
-        let path = if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(&relative) };
+        let path =
+            if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(&relative) };
         let node = node(&path, options).with_context(|| format!("reading {}", path.display()))?;
         if node.mode & libc::S_IFMT == libc::S_IFDIR {
             for entry in fs::read_dir(&path)? {
