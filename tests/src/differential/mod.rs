@@ -22,8 +22,9 @@ pub use side::Side;
 
 use crate::tree;
 
-/// Whole trees are compared after so many operations.
-const TREES_EVERY: usize = 500;
+/// After so many operations whole trees are compared, and it starts again on empty ones: left to
+/// itself the disorder grows until nearly everything fails.
+const ROUND: usize = 500;
 /// The long run is so much longer.
 const LONG_FACTOR: usize = 20;
 /// One in so many must succeed, or the run went nowhere.
@@ -72,7 +73,12 @@ fn run_here(left: &Path, right: &Path, seed: u64, operations: usize) -> Result<(
     let mut recent = VecDeque::new();
     let mut succeeded = 0;
     for index in 0..operations {
-        let op = op::random(&mut random);
+        let round = index % ROUND;
+        if round == 0 {
+            sides.0.empty(left)?;
+            sides.1.empty(right)?;
+        }
+        let op = op::first(round).unwrap_or_else(|| op::random(&mut random));
         recent.push_back(format!("{index}: {op:?}"));
         if recent.len() > SHOWN {
             recent.pop_front();
@@ -84,7 +90,7 @@ fn run_here(left: &Path, right: &Path, seed: u64, operations: usize) -> Result<(
             bail!("operation {index} differs\n  left:  {l:?}\n  right: {r:?}\nafter\n{}", before());
         }
         succeeded += usize::from(outcomes.0.is_ok());
-        if index % TREES_EVERY == TREES_EVERY - 1 {
+        if round == ROUND - 1 {
             same_trees(left, right).with_context(|| format!("after\n{}", before()))?;
         }
     }

@@ -5,8 +5,12 @@ use rand::rngs::StdRng;
 
 /// Directories and files draw from these.
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
-/// Deepest path that is drawn.
-const DEPTH_MAX: usize = 3;
+/// Names of what is no directory, mostly.
+const LEAVES: [&str; 4] = ["c", "d", "e", "f"];
+/// What stands in the middle of a path; they are made first, and may become anything later.
+const DIRECTORIES: [&str; 2] = ["a", "b"];
+/// Directories above the last name of a path.
+const ABOVE: [usize; 5] = [0, 0, 1, 1, 2];
 /// Files stay below this.
 const FILE_BYTES_MAX: u64 = 3 << 20;
 /// One write or copy is at most this.
@@ -87,6 +91,13 @@ pub enum Op {
     Access { who: Who, path: Path, mode: u32 },
 }
 
+/// What a round begins with.
+pub fn first(index: usize) -> Option<Op> {
+    const FIRST: [&str; 6] = ["a", "b", "a/a", "a/b", "b/a", "b/b"];
+    let path = (*FIRST.get(index)?).to_owned();
+    Some(Op::Mkdir { who: 0, path, mode: 0o777, umask: 0 })
+}
+
 /// The next operation.
 pub fn random(r: &mut StdRng) -> Op {
     // Data operations come in the numbers that real programs make of them.
@@ -94,7 +105,7 @@ pub fn random(r: &mut StdRng) -> Op {
         0..14 => Op::Open {
             who: who(r),
             slot: slot(r),
-            path: path(r),
+            path: leaf(r),
             flags: flags(r),
             mode: mode(r),
             umask: umask(r),
@@ -112,7 +123,7 @@ pub fn random(r: &mut StdRng) -> Op {
             Op::MapWrite { slot: slot(r), offset: offset(r), length: length(r), seed: r.random() }
         }
         34..36 => Op::Ftruncate { slot: slot(r), length: offset(r) },
-        36..37 => Op::Truncate { who: who(r), path: path(r), length: offset(r) },
+        36..37 => Op::Truncate { who: who(r), path: leaf(r), length: offset(r) },
         37..42 => {
             Op::Fallocate { slot: slot(r), mode: falloc(r), offset: offset(r), length: length(r) }
         }
@@ -139,14 +150,14 @@ pub fn random(r: &mut StdRng) -> Op {
         53..57 => Op::Stat { who: who(r), path: path(r), follow: r.random() },
         57..63 => Op::Mkdir { who: who(r), path: path(r), mode: mode(r), umask: umask(r) },
         63..66 => mknod(r),
-        66..69 => Op::Symlink { who: who(r), path: path(r), target: path(r) },
-        69..70 => Op::Readlink { path: path(r) },
-        70..74 => Op::Link { who: who(r), from: path(r), to: path(r) },
-        74..79 => Op::Remove { who: who(r), path: path(r), directory: r.random_ratio(1, 3) },
+        66..69 => Op::Symlink { who: who(r), path: leaf(r), target: leaf(r) },
+        69..70 => Op::Readlink { path: leaf(r) },
+        70..74 => Op::Link { who: who(r), from: leaf(r), to: leaf(r) },
+        74..79 => Op::Remove { who: who(r), path: leaf(r), directory: r.random_ratio(1, 3) },
         79..86 => Op::Rename {
             who: who(r),
-            from: path(r),
-            to: path(r),
+            from: leaf(r),
+            to: leaf(r),
             flags: *pick(r, &[0, 0, 0, 1, 2, 4, 5, 3, 6]),
         },
         86..88 => Op::Chmod { who: who(r), path: path(r), mode: mode(r) },
@@ -187,8 +198,19 @@ fn path(r: &mut StdRng) -> Path {
         4 => return format!("{}/", pick(r, &NAMES)),
         _ => {}
     }
-    let depth = r.random_range(1..=DEPTH_MAX);
-    (0..depth).map(|_| *pick(r, &NAMES)).collect::<Vec<_>>().join("/")
+    below(r, &NAMES)
+}
+
+/// For what turns directories into something else: those in the middle of paths mostly stay.
+fn leaf(r: &mut StdRng) -> Path {
+    if r.random_ratio(1, 12) { path(r) } else { below(r, &LEAVES) }
+}
+
+fn below(r: &mut StdRng, names: &[&str]) -> Path {
+    let above = *pick(r, &ABOVE);
+    let mut parts: Vec<&str> = (0..above).map(|_| *pick(r, &DIRECTORIES)).collect();
+    parts.push(*pick(r, names));
+    parts.join("/")
 }
 
 fn offset(r: &mut StdRng) -> u64 {
@@ -213,10 +235,11 @@ fn length(r: &mut StdRng) -> u64 {
 }
 
 fn mode(r: &mut StdRng) -> u32 {
-    *pick(
-        r,
-        &[0o644, 0o600, 0o755, 0o777, 0o700, 0o4755, 0o2755, 0o2775, 0o1777, 0o6711, 0o000, 0o2644],
-    )
+    const MODES: [u32; 14] = [
+        0o644, 0o666, 0o755, 0o777, 0o777, 0o777, 0o700, 0o4755, 0o2755, 0o2775, 0o1777, 0o6711,
+        0o000, 0o2644,
+    ];
+    *pick(r, &MODES)
 }
 
 fn umask(r: &mut StdRng) -> u32 {
@@ -260,7 +283,7 @@ fn mknod(r: &mut StdRng) -> Op {
     let device = if kind == libc::S_IFCHR && r.random() { (0, 0) } else { (1, 3) };
     Op::Mknod {
         who: who(r),
-        path: path(r),
+        path: leaf(r),
         mode: kind | (mode(r) & 0o777),
         device,
         umask: umask(r),

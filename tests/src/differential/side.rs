@@ -82,6 +82,24 @@ impl Side {
         Ok(Self { root, slots: (0..SLOTS).map(|_| None).collect() })
     }
 
+    /// Closes everything and removes everything below `root`, the path that it was opened by.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn empty(&mut self, root: &std::path::Path) -> Result<()> {
+        self.slots.fill_with(|| None);
+        for entry in std::fs::read_dir(root)? {
+            let path = entry?.path();
+            let removed = if path.symlink_metadata()?.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
+            removed.with_context(|| format!("removing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// Executes one operation.
     pub fn execute(&mut self, op: &Op) -> Outcome {
         match op {
