@@ -210,11 +210,12 @@ impl Core {
         let ended = _driver.await;
         if first {
             self.shared.open_homes.fetch_sub(1, Ordering::Relaxed);
-            let mut state = self.state.lock();
-            if state.failed.is_none() {
-                state.failed = Some(Error::from(ErrorKind::Closed));
+            {
+                let mut state = self.state.lock();
+                if state.failed.is_none() {
+                    state.failed = Some(Error::from(ErrorKind::Closed));
+                }
             }
-            drop(state);
             self.table.close().await?;
         }
         synced.and(ended)
