@@ -61,7 +61,13 @@ async fn what_was_written_is_there_after_the_home_was_closed_and_opened() {
         for (i, part) in data.chunks(10_000).enumerate() {
             let at = i as u64 * 10_000;
             let wrote = home
-                .write(caller.clone(), attr.ino, at, Bytes::copy_from_slice(part), WriteMode::default())
+                .write(
+                    caller.clone(),
+                    attr.ino,
+                    at,
+                    Bytes::copy_from_slice(part),
+                    WriteMode::default(),
+                )
                 .await
                 .expect("writes");
             assert_eq!(wrote as usize, part.len());

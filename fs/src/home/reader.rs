@@ -332,12 +332,9 @@ fn runs(found: &[(ChunkId, ChunkRecord)]) -> impl Iterator<Item = &[(ChunkId, Ch
         let (_, first) = rest.first()?;
         let near = |pair: &[(ChunkId, ChunkRecord)]| {
             let (a, b) = (pair[0].1, pair[1].1);
-            let gap =
-                u64::from(b.offset) - u64::from(a.offset + a.stored_bytes).min(b.offset.into());
-            let whole = u64::from(b.offset + b.stored_bytes) - u64::from(first.offset);
-            a.segment == b.segment
-                && gap <= u64::from(WINDOWED_BYTES_MAX)
-                && whole <= FETCH_BYTES_MAX
+            let gap = b.offset.saturating_sub(a.offset + a.stored_bytes);
+            let whole = u64::from((b.offset + b.stored_bytes).saturating_sub(first.offset));
+            a.segment == b.segment && gap <= WINDOWED_BYTES_MAX && whole <= FETCH_BYTES_MAX
         };
         let len = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
         let (run, behind) = rest.split_at(len);

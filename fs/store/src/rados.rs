@@ -14,10 +14,7 @@ pub(crate) struct RadosStores {
 
 impl RadosStores {
     pub(crate) async fn open(_: &RadosUrl, _: &StoreOptions) -> Result<RadosStores, StoreError> {
-        Err(StoreError::NotBuilt {
-            scheme: "rados",
-            feature: "rados",
-        })
+        Err(StoreError::NotBuilt { scheme: "rados", feature: "rados" })
     }
 
     pub(crate) async fn usage(&self) -> Result<Usage> {
