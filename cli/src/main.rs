@@ -7,8 +7,11 @@ mod doctor;
 mod exit;
 mod instance;
 mod output;
+mod records;
+mod serve;
 mod setup;
 mod size;
+mod test_hook;
 mod users;
 
 use std::process::ExitCode;
@@ -24,7 +27,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = Settings::load(&cli.global).and_then(|settings| {
         log_to_stderr(&settings.log)?;
-        commands::run(cli.command, settings)
+        commands::run(cli.command, &cli.global, settings)
     });
     let exit = match done {
         Ok(exit) => exit,

@@ -110,7 +110,7 @@ pub struct QuotaLimits {
 Examples:
   yadokari quota               my own home
   yadokari quota ada
-  yadokari quota --json | jq .bytes_used")]
+  yadokari quota --json | jq .bytes")]
 pub struct QuotaArgs {
     /// The home [default: the one of your name]
     pub home: Option<String>,

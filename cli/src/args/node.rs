@@ -85,9 +85,6 @@ pub struct ServeArgs {
     /// Take homes over from a node that still looks alive. Only when you know it is dead
     #[arg(long)]
     pub take_over: bool,
-    /// Faults to inject into the store, for tests only
-    #[arg(long, value_name = "FILE", env = "YADOKARI_FAULT_PLAN", hide = true)]
-    pub fault_plan: Option<PathBuf>,
 }
 
 /// `yadokari mount`.
@@ -151,24 +148,4 @@ Examples:
 pub struct SyncArgs {
     /// Only this home
     pub home: Option<String>,
-}
-
-/// `yadokari fsck`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Reads; changes nothing unless --repair is given, and disturbs no daemon. Exits with 1 if damage
-was found and is still there.
-
-Examples:
-  yadokari fsck                    all homes
-  yadokari fsck ada --json
-  yadokari fsck ada --repair       needs the home to be served nowhere")]
-pub struct FsckArgs {
-    /// Only this home
-    pub home: Option<String>,
-    /// Repair what can be repaired
-    #[arg(long)]
-    pub repair: bool,
-    #[command(flatten)]
-    pub output: Output,
 }

@@ -16,7 +16,7 @@ use crate::size::NO_LIMIT;
 /// The file in the data directory that is read when no other is named.
 const FILE_NAME: &str = "yadokari.toml";
 /// Variables that are no settings of the daemon.
-const OTHER_VARIABLES: [&str; 2] = ["YADOKARI_CONFIG", "YADOKARI_FAULT_PLAN"];
+const OTHER_VARIABLES: [&str; 2] = ["YADOKARI_CONFIG", "YADOKARI_TEST_HANG"];
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Settings {
         Self {
             data,
             store: None,
-            log: "info".to_owned(),
+            log: "info,slatedb=warn".to_owned(),
             home_mount: None,
             home_quota: NO_LIMIT,
             home_inodes: NO_LIMIT,
