@@ -135,7 +135,7 @@ fn quota_is_exact(instance: &Instance, home: &str, dir: &Path) -> Result<()> {
             }
         }
     }
-    ensure!(facts["inodes_used"] == inodes, "{inodes} inodes counted, quota says {facts}");
-    ensure!(facts["bytes_used"] == bytes, "{bytes} bytes counted, quota says {facts}");
+    ensure!(facts["inodes"] == inodes, "{inodes} inodes counted, quota says {facts}");
+    ensure!(facts["bytes"] == bytes, "{bytes} bytes counted, quota says {facts}");
     Ok(())
 }
