@@ -63,7 +63,7 @@ impl Core {
                 return file.captures.back().cloned();
             }
             let capture = state.capture(ino, true)?;
-            let placed = state.place_small(&capture);
+            let placed = state.place_small(&capture, &self.holds);
             if placed {
                 capture.set_stored();
                 state.complete(ino);
