@@ -28,6 +28,7 @@ mod key;
 mod load;
 mod namespace;
 mod open;
+pub mod owner;
 mod reader;
 mod reap;
 mod record;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_trait::async_trait;
 use object_store::ObjectStoreExt;
 use tokio::sync::watch;
 use yadokari_store::head::{HeadError, HeadVersion, create_head, swap_head};
@@ -13,6 +14,7 @@ use yadokari_store::head::{HeadError, HeadVersion, create_head, swap_head};
 use super::error::ClaimError;
 use super::heartbeat::{Heartbeat, Pulse};
 use super::record::{Owner, OwnerRecord, failed, find_record, owner_path};
+use crate::home::{Error, ErrorKind, Tenure};
 
 /// Claimers that may get in each other's way before one gives up.
 const RACES_MAX: usize = 8;
@@ -44,7 +46,7 @@ pub async fn claim(
     let pulse = &heartbeat.inner;
     let path = owner_path(home);
     for _ in 0..RACES_MAX {
-        let lapses = pulse.lease.lock().lapses();
+        let (lapses, _) = pulse.validity();
         let found = find_record(&*pulse.meta, home).await?;
         let (epoch, owner) = match &found {
             Some((record, _)) => (record.epoch, record.owner.as_ref()),
@@ -170,6 +172,17 @@ impl Claim {
     }
 }
 
+#[async_trait]
+impl Tenure for Claim {
+    fn is_valid(&self) -> bool {
+        self.still_valid()
+    }
+
+    async fn admit(&self) -> Result<(), Error> {
+        Claim::admit(self).await.map_err(|Lost| ErrorKind::Fenced.into())
+    }
+}
+
 /// How a claim stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -193,16 +206,14 @@ pub(super) struct Held {
 
 impl Held {
     fn is_valid(&self) -> bool {
-        let lease = self.pulse.lease.lock();
-        *self.end.borrow() == End::Held
-            && self.confirmed.load(Ordering::Acquire) == lease.lapses()
-            && lease.is_valid(self.pulse.now())
+        let (lapses, valid) = self.pulse.validity();
+        valid && self.confirmed.load(Ordering::Acquire) == lapses && *self.end.borrow() == End::Held
     }
 
     /// Whether nothing is to be made sure. A claim that ended needs nothing any more.
     pub fn is_confirmed(&self) -> bool {
         *self.end.borrow() != End::Held
-            || self.confirmed.load(Ordering::Acquire) == self.pulse.lease.lock().lapses()
+            || self.confirmed.load(Ordering::Acquire) == self.pulse.validity().0
     }
 
     fn finish(&self, how: End) {
@@ -218,7 +229,7 @@ impl Held {
     /// Makes sure that the record still names this claim. After a lapse it is swapped rather
     /// than read, so that a takeover that was decided during the lapse does not succeed later.
     pub async fn tend(&self) {
-        let lapses = self.pulse.lease.lock().lapses();
+        let (lapses, _) = self.pulse.validity();
         let ours =
             if self.is_confirmed() { self.look().await } else { self.swap(&self.record).await };
         match ours {

@@ -6,6 +6,7 @@
 //! their own, so that many homes never delay a renewal.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -82,6 +83,7 @@ impl Heartbeat {
     ) -> Result<Self, HeadError> {
         let inner = Arc::new(Pulse {
             lease: Mutex::new(Lease::new(options.timing)),
+            published: Published::default(),
             own: tokio::sync::Mutex::new(OwnObject::default()),
             claims: Mutex::default(),
             sightings: Mutex::default(),
@@ -109,7 +111,7 @@ impl Heartbeat {
     /// Whether others must take this process for alive.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.inner.lease.lock().is_valid(self.inner.now())
+        self.inner.validity().1
     }
 
     /// Ends all claims and removes the object. For after they were released.
@@ -125,7 +127,7 @@ impl Heartbeat {
 
     fn abort(&self) {
         self.tasks.lock().drain(..).for_each(|task| task.abort());
-        self.inner.lease.lock().end();
+        self.inner.change_lease(Lease::end);
         self.inner.standing.send_replace(());
     }
 }
@@ -142,13 +144,24 @@ pub(super) struct Pulse {
     pub meta: Arc<dyn ObjectStore>,
     pub identity: NodeIdentity,
     pub options: HeartbeatOptions,
-    pub lease: Mutex<Lease>,
+    lease: Mutex<Lease>,
+    published: Published,
     /// Changes when claims may be valid again that were not.
     pub standing: watch::Sender<()>,
     renewed: watch::Sender<()>,
     own: tokio::sync::Mutex<OwnObject>,
     claims: Mutex<Vec<Weak<Held>>>,
     sightings: Mutex<HashMap<Incarnation, Watch<HeadVersion>>>,
+}
+
+/// What every operation of every home asks of the lease: to be read without a lock. `until` is
+/// written after `lapses` and read before it, so that no claim that was confirmed before a lapse
+/// meets the time that was won after it.
+#[derive(Debug, Default)]
+struct Published {
+    from: AtomicU64,
+    until: AtomicU64,
+    lapses: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -162,6 +175,24 @@ impl Pulse {
         self.options.monotonic.now()
     }
 
+    fn change_lease(&self, change: impl FnOnce(&mut Lease)) {
+        let mut lease = self.lease.lock();
+        change(&mut lease);
+        let (from, until) = lease.window();
+        let nanoseconds = |at: Duration| u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        self.published.lapses.store(lease.lapses(), Ordering::Release);
+        self.published.from.store(nanoseconds(from), Ordering::Release);
+        self.published.until.store(nanoseconds(until), Ordering::Release);
+    }
+
+    /// How often the lease has lapsed, and whether it is valid.
+    pub fn validity(&self) -> (u64, bool) {
+        let until = Duration::from_nanos(self.published.until.load(Ordering::Acquire));
+        let from = Duration::from_nanos(self.published.from.load(Ordering::Acquire));
+        let lapses = self.published.lapses.load(Ordering::Acquire);
+        (lapses, (from..until).contains(&self.now()))
+    }
+
     /// Has a claim looked after, as long as it exists.
     pub fn register(&self, claim: &Arc<Held>) {
         let mut claims = self.claims.lock();
@@ -173,7 +204,8 @@ impl Pulse {
     async fn renew(&self) -> Result<(), HeadError> {
         let began = self.now();
         self.write_beat().await?;
-        self.lease.lock().renew(began, self.now());
+        let now = self.now();
+        self.change_lease(|lease| lease.renew(began, now));
         self.renewed.send_replace(());
         self.standing.send_replace(());
         Ok(())

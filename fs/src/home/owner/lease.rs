@@ -77,11 +77,19 @@ impl Lease {
         self.renewed = None;
     }
 
-    /// Whether nobody can have taken this process for dead. A clock that went backwards is not
-    /// trusted.
+    /// When the lease is valid: from its last renewal on, because a clock that went backwards is
+    /// not trusted, until what that carries. Empty when there was none.
+    pub fn window(&self) -> (Duration, Duration) {
+        match self.renewed {
+            Some(renewed) => (renewed, renewed + self.timing.carries()),
+            None => (Duration::ZERO, Duration::ZERO),
+        }
+    }
+
+    /// Whether nobody can have taken this process for dead.
     pub fn is_valid(&self, now: Duration) -> bool {
-        let since = self.renewed.and_then(|renewed| now.checked_sub(renewed));
-        since.is_some_and(|since| since < self.timing.carries())
+        let (from, until) = self.window();
+        (from..until).contains(&now)
     }
 
     /// How often the lease began anew; what was confirmed under another number must be again.
