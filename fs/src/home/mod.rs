@@ -24,6 +24,7 @@ mod error;
 mod extent;
 mod flush;
 mod holds;
+pub mod homes;
 mod key;
 mod load;
 mod namespace;

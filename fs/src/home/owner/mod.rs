@@ -27,7 +27,7 @@ mod record;
 mod watch;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::home) mod tests;
 
 pub use claim::{Claim, Lost, claim};
 pub use error::ClaimError;
