@@ -408,7 +408,7 @@ fn connect_error(url: &RadosUrl, code: i32) -> StoreError {
     let cluster = "the Ceph cluster".to_owned();
     match -code {
         libc::ETIMEDOUT => StoreError::Unreachable {
-            what: "no monitor of the Ceph cluster".to_owned(),
+            what: "any monitor of the Ceph cluster".to_owned(),
             waited: url.timeout,
             remedy: "check mon_host in the Ceph configuration, the network, and `ceph -s`; \
                      ?timeout=30s waits longer"
@@ -417,8 +417,8 @@ fn connect_error(url: &RadosUrl, code: i32) -> StoreError {
         libc::EACCES | libc::EPERM => StoreError::Denied {
             what: cluster,
             remedy: format!(
-                "the key of client.{0} is not the one the cluster knows: compare with \
-                 `ceph auth get client.{0}`",
+                "the key of client.{0} is in no keyring, or not the one the cluster knows: \
+                 compare with `ceph auth get client.{0}`",
                 url.client
             ),
         },

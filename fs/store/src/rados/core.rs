@@ -140,7 +140,7 @@ async fn check_layout(meta: &Arc<Pool>, space: i64) -> Result<(), StoreError> {
                 .to_owned(),
         }),
         Err(Errno(libc::ETIMEDOUT)) => Err(StoreError::Unreachable {
-            what: format!("no OSD of {what}"),
+            what: format!("the OSDs of {what}"),
             waited: std::time::Duration::ZERO,
             remedy: "check `ceph -s` and `ceph osd tree`".to_owned(),
         }),
