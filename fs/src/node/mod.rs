@@ -20,6 +20,7 @@ mod mounts;
 mod records;
 mod server;
 mod skeleton;
+mod store_records;
 mod systemd;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub use accounts::{Accounts, uids_of_people};
 pub use directory::{Making, Whose};
 pub use lockfile::{DataLock, Holder, LockError};
 pub use records::{NewHome, Records};
+pub use store_records::StoreRecords;
 
 use crate::fuse::{Access, MountError, MountPoint};
 use crate::home::{Error, ErrorKind, Quota};

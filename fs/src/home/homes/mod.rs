@@ -137,6 +137,16 @@ impl Homes {
         Ok(self.read(name).await?.0.info())
     }
 
+    /// One home that can be opened.
+    ///
+    /// # Errors
+    /// `NotFound`, `Removed`, `Purging`, `Invalid`, `Unavailable`, `Corrupt`.
+    pub async fn live(&self, name: &str) -> Result<HomeInfo> {
+        let (record, _) = self.read(name).await?;
+        record.require_live()?;
+        Ok(record.info())
+    }
+
     /// One home and whom its owner record names.
     ///
     /// # Errors
