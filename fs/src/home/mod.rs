@@ -6,6 +6,7 @@
 //! memory or leaves no trace, so that a caller may poll once where it stands and hand the
 //! future to a runtime only when it would wait.
 
+mod acl;
 mod clock;
 mod error;
 mod segment;
