@@ -1,1 +1,3 @@
-//! Tests with real parts.
+//! What the tests with real parts share.
+
+pub mod ceph;

@@ -60,17 +60,13 @@ impl From<[u8; HASH_BYTES]> for ChunkHash {
 /// # Panics
 /// When the range ends beyond `u64::MAX`; no file is that long.
 pub fn cut(offset: u64, len: u64) -> impl Iterator<Item = Range<u64>> + Clone {
-    let end = offset
-        .checked_add(len)
-        .expect("a range of a file ends within 64 bits");
+    let end = offset.checked_add(len).expect("a range of a file ends within 64 bits");
     let mut next = offset;
     std::iter::from_fn(move || {
         if next == end {
             return None;
         }
-        let cut = (next / CHUNK_BYTES + 1)
-            .saturating_mul(CHUNK_BYTES)
-            .min(end);
+        let cut = (next / CHUNK_BYTES + 1).saturating_mul(CHUNK_BYTES).min(end);
         Some(std::mem::replace(&mut next, cut)..cut)
     })
 }

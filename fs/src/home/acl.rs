@@ -10,14 +10,12 @@
 //!
 //! The extended attribute, little-endian: version (4 bytes, 2), then per entry tag (2), permission
 //! (2, `rwx` as 4 2 1) and uid or gid (4, all ones where the tag needs none).
-#![allow(dead_code)] // Extended attributes and creation take it up next.
-
 use super::error::{ErrorKind, Result};
 
 /// Name of the attribute that holds the ACL of an inode.
-pub const XATTR_ACCESS: &[u8] = b"system.posix_acl_access";
+pub const ACCESS_NAME: &str = "system.posix_acl_access";
 /// Name of the attribute that holds the ACL which new entries of a directory inherit.
-pub const XATTR_DEFAULT: &[u8] = b"system.posix_acl_default";
+pub const DEFAULT_NAME: &str = "system.posix_acl_default";
 
 const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 4;
@@ -103,24 +101,17 @@ impl Acl {
     /// # Errors
     /// `Invalid` when they do not.
     pub fn new(entries: Vec<AclEntry>) -> Result<Self> {
-        if is_valid(&entries) {
-            Ok(Self(entries))
-        } else {
-            Err(ErrorKind::Invalid.into())
-        }
+        if is_valid(&entries) { Ok(Self(entries)) } else { Err(ErrorKind::Invalid.into()) }
     }
 
-    /// Parses the value of an attribute; `None` for one without entries, which removes the ACL.
+    /// Parses the value of an attribute. One without entries is `Invalid`, too: Linux takes it
+    /// for a removal, and asks for that.
     ///
     /// # Errors
     /// `NotSupported` for another version, `Invalid` for what is no ACL.
-    pub fn parse(value: &[u8]) -> Result<Option<Self>> {
-        if value.is_empty() {
-            return Ok(None);
-        }
-        let (version, entries) = value
-            .split_first_chunk::<HEADER_BYTES>()
-            .ok_or(ErrorKind::Invalid)?;
+    pub fn parse(value: &[u8]) -> Result<Self> {
+        let (version, entries) =
+            value.split_first_chunk::<HEADER_BYTES>().ok_or(ErrorKind::Invalid)?;
         if u32::from_le_bytes(*version) != VERSION {
             return Err(ErrorKind::NotSupported.into());
         }
@@ -128,16 +119,13 @@ impl Acl {
         if !rest.is_empty() {
             return Err(ErrorKind::Invalid.into());
         }
-        if entries.is_empty() {
-            return Ok(None);
-        }
         let entries = entries.iter().map(parse_entry).collect::<Option<Vec<_>>>();
-        Self::new(entries.ok_or(ErrorKind::Invalid)?).map(Some)
+        Self::new(entries.ok_or(ErrorKind::Invalid)?)
     }
 
     /// The value of the attribute.
     #[must_use]
-    pub fn serialize(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut value = Vec::with_capacity(HEADER_BYTES + self.0.len() * ENTRY_BYTES);
         value.extend_from_slice(&VERSION.to_le_bytes());
         for entry in &self.0 {
@@ -158,21 +146,16 @@ impl Acl {
     /// The permission bits (`0o777`) that `stat` shows of an inode with this ACL: the group's
     /// are those of the mask where there is one.
     #[must_use]
-    pub fn mode_from(&self) -> u16 {
+    pub fn mode(&self) -> u16 {
         self.perm_of(Who::Owner) << 6
             | self.perm_of(self.group_class()) << 3
             | self.perm_of(Who::Other)
     }
 
-    /// The permission bits that say the same as this ACL, when there are any: then the ACL need
-    /// not be stored.
+    /// Do the permission bits say all of it? Then the ACL need not be stored.
     #[must_use]
-    pub fn equivalent_mode(&self) -> Option<u16> {
-        let minimal = self
-            .0
-            .iter()
-            .all(|entry| !entry.who.is_named() && entry.who != Who::Mask);
-        minimal.then(|| self.mode_from())
+    pub fn is_minimal(&self) -> bool {
+        self.0.iter().all(|entry| !entry.who.is_named() && entry.who != Who::Mask)
     }
 
     /// What `chmod` to the permission bits `perm` makes of the ACL: owner and other, and the mask
@@ -191,9 +174,9 @@ impl Acl {
     #[must_use]
     pub fn inherit(&self, requested_perm: u16) -> (u16, Option<Acl>) {
         let mut access = self.clone();
-        access.set_mode(self.mode_from() & requested_perm);
-        let perm = requested_perm & !0o777 | access.mode_from();
-        let stored = access.equivalent_mode().is_none().then_some(access);
+        access.set_mode(self.mode() & requested_perm);
+        let perm = requested_perm & !0o777 | access.mode();
+        let stored = (!access.is_minimal()).then_some(access);
         (perm, stored)
     }
 
@@ -204,10 +187,7 @@ impl Acl {
     }
 
     fn perm_of(&self, who: Who) -> u16 {
-        self.0
-            .iter()
-            .find(|entry| entry.who == who)
-            .map_or(0, |entry| u16::from(entry.perm))
+        self.0.iter().find(|entry| entry.who == who).map_or(0, |entry| u16::from(entry.perm))
     }
 
     fn set_perm(&mut self, who: Who, perm: u16) {
@@ -220,10 +200,7 @@ impl Acl {
 fn parse_entry(bytes: &[u8; ENTRY_BYTES]) -> Option<AclEntry> {
     let [t0, t1, p0, p1, id @ ..] = *bytes;
     let who = Who::from_wire(u16::from_le_bytes([t0, t1]), u32::from_le_bytes(id))?;
-    Some(AclEntry {
-        who,
-        perm: u8::try_from(u16::from_le_bytes([p0, p1])).ok()?,
-    })
+    Some(AclEntry { who, perm: u8::try_from(u16::from_le_bytes([p0, p1])).ok()? })
 }
 
 /// `posix_acl_valid`: like Linux it lets a user or group be named twice (the first entry counts).
@@ -232,9 +209,7 @@ fn is_valid(entries: &[AclEntry]) -> bool {
     let masks_min = usize::from(entries.iter().any(|entry| entry.who.is_named()));
     entries.is_sorted_by_key(|entry| entry.who.rank())
         && entries.iter().all(|entry| entry.perm <= 0o7)
-        && [Who::Owner, Who::OwningGroup, Who::Other]
-            .iter()
-            .all(|who| count(*who) == 1)
+        && [Who::Owner, Who::OwningGroup, Who::Other].iter().all(|who| count(*who) == 1)
         && (masks_min..=1).contains(&count(Who::Mask))
 }
 
@@ -246,13 +221,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn list(entries: &[(Who, u8)]) -> Vec<AclEntry> {
-        entries
-            .iter()
-            .map(|(who, perm)| AclEntry {
-                who: *who,
-                perm: *perm,
-            })
-            .collect()
+        entries.iter().map(|(who, perm)| AclEntry { who: *who, perm: *perm }).collect()
     }
 
     fn acl(entries: &[(Who, u8)]) -> Acl {
@@ -281,53 +250,36 @@ mod tests {
             &[0x20, 0, 4, 0, 255, 255, 255, 255],
         ]
         .concat();
-        let parsed = Acl::parse(&value).expect("valid").expect("entries");
-        let expected = acl(&[
-            (Owner, 6),
-            (User(1000), 6),
-            (OwningGroup, 4),
-            (Mask, 6),
-            (Other, 4),
-        ]);
+        let parsed = Acl::parse(&value).expect("valid");
+        let expected = acl(&[(Owner, 6), (User(1000), 6), (OwningGroup, 4), (Mask, 6), (Other, 4)]);
         assert_eq!(parsed, expected);
-        assert_eq!(parsed.serialize(), value);
+        assert_eq!(parsed.to_bytes(), value);
     }
 
     #[test]
-    fn a_value_without_entries_removes_the_acl() {
-        assert_eq!(Acl::parse(&[]).expect("fine"), None);
-        assert_eq!(Acl::parse(&[2, 0, 0, 0]).expect("fine"), None);
+    fn a_value_without_entries_is_no_acl() {
+        for empty in [&[][..], &[2, 0, 0, 0]] {
+            assert!(matches!(Acl::parse(empty), Err(Error(ErrorKind::Invalid))));
+        }
     }
 
     #[test]
     fn values_that_are_no_acl_are_refused() {
-        let good = named().serialize();
+        let good = named().to_bytes();
         for cut in [1, 3, 5, good.len() - 1, good.len() - ENTRY_BYTES] {
-            assert!(
-                matches!(Acl::parse(&good[..cut]), Err(Error(ErrorKind::Invalid))),
-                "{cut}"
-            );
+            assert!(matches!(Acl::parse(&good[..cut]), Err(Error(ErrorKind::Invalid))), "{cut}");
         }
         let mut version = good.clone();
         version[0] = 1;
-        assert!(matches!(
-            Acl::parse(&version),
-            Err(Error(ErrorKind::NotSupported))
-        ));
+        assert!(matches!(Acl::parse(&version), Err(Error(ErrorKind::NotSupported))));
         for (at, byte) in [(4, 3), (6, 8), (7, 1)] {
             let mut bad = good.clone();
             bad[at] = byte;
-            assert!(
-                matches!(Acl::parse(&bad), Err(Error(ErrorKind::Invalid))),
-                "byte {at}"
-            );
+            assert!(matches!(Acl::parse(&bad), Err(Error(ErrorKind::Invalid))), "byte {at}");
         }
         let mut nobody = good.clone();
         nobody[16..20].fill(255);
-        assert!(matches!(
-            Acl::parse(&nobody),
-            Err(Error(ErrorKind::Invalid))
-        ));
+        assert!(matches!(Acl::parse(&nobody), Err(Error(ErrorKind::Invalid))));
     }
 
     #[test]
@@ -339,47 +291,25 @@ mod tests {
             &[(OwningGroup, 7), (Owner, 7), (Other, 7)],
             &[(Owner, 7), (Owner, 7), (OwningGroup, 7), (Other, 7)],
             &[(Owner, 7), (User(1), 7), (OwningGroup, 7), (Other, 7)],
-            &[
-                (Owner, 7),
-                (OwningGroup, 7),
-                (User(1), 7),
-                (Mask, 7),
-                (Other, 7),
-            ],
-            &[
-                (Owner, 7),
-                (OwningGroup, 7),
-                (Mask, 7),
-                (Mask, 7),
-                (Other, 7),
-            ],
+            &[(Owner, 7), (OwningGroup, 7), (User(1), 7), (Mask, 7), (Other, 7)],
+            &[(Owner, 7), (OwningGroup, 7), (Mask, 7), (Mask, 7), (Other, 7)],
         ];
         for entries in bad {
             assert!(Acl::new(list(entries)).is_err(), "{entries:?}");
         }
         // As Linux: a mask without named entries, and one user named twice, pass.
         acl(&[(Owner, 7), (OwningGroup, 7), (Mask, 5), (Other, 7)]);
-        acl(&[
-            (Owner, 7),
-            (User(1), 1),
-            (User(1), 2),
-            (OwningGroup, 7),
-            (Mask, 5),
-            (Other, 7),
-        ]);
+        acl(&[(Owner, 7), (User(1), 1), (User(1), 2), (OwningGroup, 7), (Mask, 5), (Other, 7)]);
     }
 
     #[test]
     fn a_minimal_acl_is_only_a_mode_and_a_mask_shows_as_the_groups_bits() {
         let minimal = acl(&[(Owner, 6), (OwningGroup, 4), (Other, 0)]);
-        assert_eq!(minimal.equivalent_mode(), Some(0o640));
-        assert_eq!(named().equivalent_mode(), None);
-        assert_eq!(named().mode_from(), 0o761);
+        assert_eq!((minimal.mode(), minimal.is_minimal()), (0o640, true));
+        assert!(!named().is_minimal());
+        assert_eq!(named().mode(), 0o761);
         let masked = acl(&[(Owner, 7), (OwningGroup, 7), (Mask, 5), (Other, 0)]);
-        assert_eq!(
-            (masked.mode_from(), masked.equivalent_mode()),
-            (0o750, None)
-        );
+        assert_eq!((masked.mode(), masked.is_minimal()), (0o750, false));
     }
 
     #[test]
@@ -399,7 +329,7 @@ mod tests {
         );
         let mut minimal = acl(&[(Owner, 6), (OwningGroup, 4), (Other, 0)]);
         minimal.set_mode(0o751);
-        assert_eq!(minimal.equivalent_mode(), Some(0o751));
+        assert_eq!((minimal.mode(), minimal.is_minimal()), (0o751, true));
     }
 
     #[test]
@@ -407,21 +337,9 @@ mod tests {
         let (perm, access) = named().inherit(0o2666);
         assert_eq!(perm, 0o2660);
         let access = access.expect("named entries remain");
-        assert_eq!(access.mode_from(), 0o660);
-        assert_eq!(
-            access.entries()[1],
-            AclEntry {
-                who: User(1000),
-                perm: 6
-            }
-        );
-        assert_eq!(
-            access.entries()[2],
-            AclEntry {
-                who: OwningGroup,
-                perm: 5
-            }
-        );
+        assert_eq!(access.mode(), 0o660);
+        assert_eq!(access.entries()[1], AclEntry { who: User(1000), perm: 6 });
+        assert_eq!(access.entries()[2], AclEntry { who: OwningGroup, perm: 5 });
 
         let minimal = acl(&[(Owner, 7), (OwningGroup, 5), (Other, 0)]);
         assert_eq!(minimal.inherit(0o777), (0o750, None));
@@ -430,13 +348,8 @@ mod tests {
 
     fn any_acl() -> impl Strategy<Value = Acl> {
         let named = || proptest::collection::vec((0..2000_u32, 0..8_u8), 0..4);
-        (
-            named(),
-            named(),
-            proptest::option::of(0..8_u8),
-            [0..8_u8, 0..8, 0..8],
-        )
-            .prop_map(|(users, groups, mask, [owner, group, other])| {
+        (named(), named(), proptest::option::of(0..8_u8), [0..8_u8, 0..8, 0..8]).prop_map(
+            |(users, groups, mask, [owner, group, other])| {
                 let mask = mask.or((users.len() + groups.len() > 0).then_some(7));
                 let mut entries = vec![(Owner, owner)];
                 entries.extend(users.iter().map(|(uid, perm)| (User(*uid), *perm)));
@@ -445,13 +358,14 @@ mod tests {
                 entries.extend(mask.map(|perm| (Mask, perm)));
                 entries.push((Other, other));
                 acl(&entries)
-            })
+            },
+        )
     }
 
     proptest! {
         #[test]
         fn what_is_serialized_parses_back(acl in any_acl()) {
-            prop_assert_eq!(Acl::parse(&acl.serialize()).expect("valid"), Some(acl));
+            prop_assert_eq!(Acl::parse(&acl.to_bytes()).expect("valid"), acl);
         }
 
         #[test]
@@ -461,8 +375,8 @@ mod tests {
             if value.len() > 4 {
                 value[..4].copy_from_slice(&VERSION.to_le_bytes());
             }
-            if let Ok(Some(acl)) = Acl::parse(&value) {
-                prop_assert_eq!(acl.serialize(), value);
+            if let Ok(acl) = Acl::parse(&value) {
+                prop_assert_eq!(acl.to_bytes(), value);
             }
         }
 
@@ -470,15 +384,15 @@ mod tests {
         fn after_chmod_the_mode_is_what_was_set(acl in any_acl(), perm in 0..0o7777_u16) {
             let mut changed = acl;
             changed.set_mode(perm);
-            prop_assert_eq!(changed.mode_from(), perm & 0o777);
+            prop_assert_eq!(changed.mode(), perm & 0o777);
         }
 
         #[test]
         fn an_inherited_mode_is_the_meet_of_both(acl in any_acl(), perm in 0..0o7777_u16) {
             let (got, access) = acl.inherit(perm);
-            prop_assert_eq!(got & 0o777, perm & acl.mode_from());
+            prop_assert_eq!(got & 0o777, perm & acl.mode());
             prop_assert_eq!(got & 0o7000, perm & 0o7000);
-            prop_assert_eq!(access.is_none(), acl.equivalent_mode().is_some());
+            prop_assert_eq!(access.is_none(), acl.is_minimal());
         }
     }
 }

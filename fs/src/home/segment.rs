@@ -85,14 +85,8 @@ impl SegmentId {
     /// When one of them is above its maximum: names would be used again.
     #[must_use]
     pub fn new(epoch: u64, counter: u64) -> Self {
-        assert!(
-            epoch <= Self::EPOCH_MAX,
-            "the epoch {epoch} does not fit into 24 bits"
-        );
-        assert!(
-            counter <= Self::COUNTER_MAX,
-            "the counter {counter} does not fit into 40 bits"
-        );
+        assert!(epoch <= Self::EPOCH_MAX, "the epoch {epoch} does not fit into 24 bits");
+        assert!(counter <= Self::COUNTER_MAX, "the counter {counter} does not fit into 40 bits");
         Self(epoch << Self::COUNTER_BITS | counter)
     }
 
@@ -212,13 +206,7 @@ impl SegmentBuilder {
     /// A segment without chunks.
     #[must_use]
     pub fn new(id: SegmentId) -> Self {
-        Self {
-            id,
-            born: 0,
-            stored_bytes: 0,
-            entries: Vec::new(),
-            chunks: Vec::new(),
-        }
+        Self { id, born: 0, stored_bytes: 0, entries: Vec::new(), chunks: Vec::new() }
     }
 
     /// Its name.
@@ -231,10 +219,7 @@ impl SegmentBuilder {
     pub fn next_chunk(&mut self) -> ChunkId {
         let number = self.born;
         self.born += 1;
-        ChunkId {
-            segment: self.id,
-            number,
-        }
+        ChunkId { segment: self.id, number }
     }
 
     /// Adds a chunk whose content is stored as `stored`; gives where it will lie. The chunk may
@@ -246,10 +231,7 @@ impl SegmentBuilder {
         let at = HEADER_BYTES as u64 + self.stored_bytes;
         let end = at + stored.len() as u64;
         assert!(end <= u64::from(u32::MAX), "a segment of {end} bytes");
-        let place = Place {
-            at: at as u32,
-            len: stored.len() as u32,
-        };
+        let place = Place { at: at as u32, len: stored.len() as u32 };
         self.stored_bytes += stored.len() as u64;
         self.entries.push(StoredEntry { entry, place });
         self.chunks.push(stored);
@@ -343,14 +325,7 @@ mod tests {
 
     #[test]
     fn other_names_are_not_taken_for_segments() {
-        for name in [
-            "",
-            "-",
-            "00001a-000000bee",
-            "00001A-000000beef",
-            "+0001a-000000beef",
-            "é",
-        ] {
+        for name in ["", "-", "00001a-000000bee", "00001A-000000beef", "+0001a-000000beef", "é"] {
             assert_eq!(SegmentId::parse(name), None, "{name}");
         }
     }
@@ -371,21 +346,12 @@ mod tests {
         let large = Bytes::from(vec![9_u8; 100_000]);
         for stored in [&b"a"[..], &b"b"[..]] {
             let id = builder.next_chunk();
-            builder.add(
-                entry(id, stored, Codec::Plain),
-                Bytes::copy_from_slice(stored),
-            );
+            builder.add(entry(id, stored, Codec::Plain), Bytes::copy_from_slice(stored));
         }
         let id = builder.next_chunk();
         assert_eq!(id.number, 2);
         let place = builder.add(entry(id, &large, Codec::Plain), large.clone());
-        assert_eq!(
-            place,
-            Place {
-                at: 34,
-                len: 100_000
-            }
-        );
+        assert_eq!(place, Place { at: 34, len: 100_000 });
         assert_eq!(builder.stored_bytes(), 100_002);
         let payload = builder.finish();
         let pieces: Vec<&Bytes> = payload.iter().collect();

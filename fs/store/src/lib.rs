@@ -1,1 +1,27 @@
-//! One object store behind one trait.
+//! One object store behind one trait: RADOS, files, memory, S3.
+//!
+//! [`StoreUrl`] names a store, [`Store::open`] opens it, and from there on everything is
+//! `object_store::ObjectStore` with `Create`, `Update` and attributes on every backend. Objects
+//! are written once; what changes is a [`head`], swapped by compare-and-swap. Wrappers stack on
+//! the trait: [`retry`] bounds and repeats, [`trace`] counts, [`fault`] breaks things on purpose.
+//!
+//! What the objects mean is none of this crate's business.
+
+mod attrs;
+pub mod error;
+pub mod fault;
+mod file;
+pub mod head;
+#[cfg(feature = "rados")]
+mod rados;
+pub mod retry;
+#[cfg(feature = "s3")]
+mod s3;
+mod store;
+pub mod trace;
+pub mod url;
+
+pub use error::{Kind, StoreError, is_transient, kind};
+pub use object_store;
+pub use store::{Role, ScanReport, Store, StoreOptions, Usage};
+pub use url::{StoreUrl, UrlError};

@@ -68,9 +68,7 @@ impl Contexts {
         self.scratch.clear();
         self.scratch.reserve(len_max);
         // The buffer may hold more than `len_max` bytes from an earlier chunk.
-        self.compressor
-            .compress_to_buffer(plain, &mut self.scratch)
-            .is_ok_and(|len| len <= len_max)
+        self.compressor.compress_to_buffer(plain, &mut self.scratch).is_ok_and(|len| len <= len_max)
     }
 
     /// Do samples of a big chunk promise anything?
@@ -104,9 +102,7 @@ pub fn pack(plain: Bytes) -> (Codec, Bytes) {
 /// `Corrupt` when it is not the content of `plain_len` bytes that `hash` names.
 pub fn unpack(codec: Codec, stored: Bytes, plain_len: u32, hash: &ChunkHash) -> Result<Bytes> {
     if u64::from(plain_len) > CHUNK_BYTES {
-        return Err(Error::corrupt(format_args!(
-            "chunk {hash} with a length of {plain_len}"
-        )));
+        return Err(Error::corrupt(format_args!("chunk {hash} with a length of {plain_len}")));
     }
     let plain = match codec {
         Codec::Plain => stored,
@@ -120,9 +116,7 @@ pub fn unpack(codec: Codec, stored: Bytes, plain_len: u32, hash: &ChunkHash) -> 
     }
     let found = chunk::hash(&plain);
     if found != *hash {
-        return Err(Error::corrupt(format_args!(
-            "chunk {hash} reads as {found}"
-        )));
+        return Err(Error::corrupt(format_args!("chunk {hash} reads as {found}")));
     }
     Ok(plain)
 }
@@ -130,11 +124,7 @@ pub fn unpack(codec: Codec, stored: Bytes, plain_len: u32, hash: &ChunkHash) -> 
 fn decompress(stored: &[u8], plain_len: usize, hash: &ChunkHash) -> Result<Bytes> {
     let mut plain = Vec::with_capacity(plain_len);
     CONTEXTS
-        .with_borrow_mut(|contexts| {
-            contexts
-                .decompressor
-                .decompress_to_buffer(stored, &mut plain)
-        })
+        .with_borrow_mut(|contexts| contexts.decompressor.decompress_to_buffer(stored, &mut plain))
         .map_err(|error| {
             Error::corrupt(format_args!("chunk {hash} does not decompress: {error}"))
         })?;
@@ -163,11 +153,7 @@ mod tests {
         for len in [0, 1, 63, 64, 4096, SAMPLE_FROM_BYTES, CHUNK_BYTES as usize] {
             let plain = Bytes::from(noise(len));
             let (codec, stored) = pack(plain.clone());
-            assert_eq!(
-                (codec, stored.as_ptr()),
-                (Codec::Plain, plain.as_ptr()),
-                "{len}"
-            );
+            assert_eq!((codec, stored.as_ptr()), (Codec::Plain, plain.as_ptr()), "{len}");
         }
     }
 
@@ -204,36 +190,16 @@ mod tests {
         let mut bad = text.to_vec();
         bad[500] ^= 1;
         assert!(is_corrupt(unpack(Codec::Plain, bad.into(), len, &hash)));
-        assert!(is_corrupt(unpack(
-            Codec::Plain,
-            text.slice(1..),
-            len,
-            &hash
-        )));
-        assert!(is_corrupt(unpack(
-            codec,
-            stored.slice(..stored.len() - 1),
-            len,
-            &hash
-        )));
+        assert!(is_corrupt(unpack(Codec::Plain, text.slice(1..), len, &hash)));
+        assert!(is_corrupt(unpack(codec, stored.slice(..stored.len() - 1), len, &hash)));
     }
 
     #[test]
     fn a_frame_that_would_unfold_to_more_than_it_should_is_corrupt_and_takes_no_memory() {
         let bomb = zstd::bulk::compress(&vec![0; 50 << 20], 1).expect("compress");
         let hash = chunk::hash(b"");
-        assert!(is_corrupt(unpack(
-            Codec::Zstd,
-            bomb.clone().into(),
-            100,
-            &hash
-        )));
-        assert!(is_corrupt(unpack(
-            Codec::Zstd,
-            bomb.into(),
-            50 << 20,
-            &hash
-        )));
+        assert!(is_corrupt(unpack(Codec::Zstd, bomb.clone().into(), 100, &hash)));
+        assert!(is_corrupt(unpack(Codec::Zstd, bomb.into(), 50 << 20, &hash)));
     }
 
     proptest! {

@@ -93,9 +93,7 @@ pub fn read_footer(object_len: u64, tail: &[u8]) -> Result<Footer, FooterError> 
         return Err(Corrupt("the object is too short for a segment"));
     }
     let Some((before, trailer)) = tail.split_last_chunk::<TRAILER_BYTES>() else {
-        return Err(NeedMore {
-            tail_bytes: TAIL_BYTES_GUESS.min(object_len),
-        });
+        return Err(NeedMore { tail_bytes: TAIL_BYTES_GUESS.min(object_len) });
     };
     if trailer[CHECKED_BYTES + HASH_BYTES..] != MAGIC {
         return Err(Corrupt("the object does not end as a segment does"));
@@ -108,25 +106,17 @@ pub fn read_footer(object_len: u64, tail: &[u8]) -> Result<Footer, FooterError> 
     let _reserved = fields.get_u32_le();
     let segment = SegmentId(fields.get_u64_le());
     if version != FORMAT_VERSION {
-        return Err(Corrupt(
-            "the segment has a version that this program does not know",
-        ));
+        return Err(Corrupt("the segment has a version that this program does not know"));
     }
     let data_end = object_len.checked_sub(TRAILER_BYTES as u64 + u64::from(footer_len));
     let Some(data_end) = data_end.filter(|end| *end >= HEADER_BYTES as u64) else {
-        return Err(Corrupt(
-            "the footer of the segment is longer than the object",
-        ));
+        return Err(Corrupt("the footer of the segment is longer than the object"));
     };
     if entry_len < ENTRY_BYTES || count.checked_mul(entry_len) != Some(footer_len as usize) {
-        return Err(Corrupt(
-            "the length of the segment's footer contradicts itself",
-        ));
+        return Err(Corrupt("the length of the segment's footer contradicts itself"));
     }
     let Some(start) = before.len().checked_sub(footer_len as usize) else {
-        return Err(NeedMore {
-            tail_bytes: object_len - data_end,
-        });
+        return Err(NeedMore { tail_bytes: object_len - data_end });
     };
     let checked = &tail[start..tail.len() - TRAILER_BYTES + CHECKED_BYTES];
     if blake3::hash(checked).as_bytes()[..] != trailer[CHECKED_BYTES..][..HASH_BYTES] {
@@ -154,34 +144,20 @@ fn lie_without_gaps(entries: &[StoredEntry], data_end: u64) -> bool {
 
 /// Reads an entry of at least [`ENTRY_BYTES`] bytes; `None` when its codec is unknown.
 fn read_entry(mut bytes: &[u8]) -> Option<StoredEntry> {
-    let chunk = ChunkId {
-        segment: SegmentId(bytes.get_u64_le()),
-        number: bytes.get_u32_le(),
-    };
+    let chunk = ChunkId { segment: SegmentId(bytes.get_u64_le()), number: bytes.get_u32_le() };
     let codec = Codec::from_u8(bytes.get_u8());
     bytes.advance(3);
     let ino = Ino(bytes.get_u64_le());
     let offset = bytes.get_u64_le();
     let txn = bytes.get_u64_le();
-    let place = Place {
-        at: bytes.get_u32_le(),
-        len: bytes.get_u32_le(),
-    };
+    let place = Place { at: bytes.get_u32_le(), len: bytes.get_u32_le() };
     let plain_len = bytes.get_u32_le();
     bytes.advance(4);
     let mut hash = [0; HASH_BYTES];
     bytes.copy_to_slice(&mut hash);
     let hash = hash.into();
     Some(StoredEntry {
-        entry: Entry {
-            chunk,
-            ino,
-            offset,
-            txn,
-            codec: codec?,
-            plain_len,
-            hash,
-        },
+        entry: Entry { chunk, ino, offset, txn, codec: codec?, plain_len, hash },
         place,
     })
 }
@@ -217,9 +193,7 @@ mod tests {
         let len = object.len() as u64;
         assert_eq!(
             read_footer(len, &object[object.len() - 10..]),
-            Err(FooterError::NeedMore {
-                tail_bytes: TAIL_BYTES_GUESS
-            })
+            Err(FooterError::NeedMore { tail_bytes: TAIL_BYTES_GUESS })
         );
         let tail = &object[object.len() - TAIL_BYTES_GUESS as usize..];
         let Err(FooterError::NeedMore { tail_bytes }) = read_footer(len, tail) else {
@@ -251,10 +225,7 @@ mod tests {
         let object = segment(3);
         for len in 0..object.len() {
             let cut = &object[..len];
-            assert!(
-                matches!(read_footer(len as u64, cut), Err(FooterError::Corrupt(_))),
-                "{len}"
-            );
+            assert!(matches!(read_footer(len as u64, cut), Err(FooterError::Corrupt(_))), "{len}");
         }
         let mut longer = vec![0; 8];
         longer.extend_from_slice(&object);

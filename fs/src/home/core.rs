@@ -1,0 +1,413 @@
+//! The heart of an open home: its state, its tables, its store, and the driver that commits.
+//!
+//! One driver task per home commits, starts flushes and frees; an idle home's driver sleeps
+//! without a timer. Operations wake it when there is something new to do, and wait on
+//! [`Core::durable`] for what they need.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::time::Instant;
+
+use super::Shared;
+use super::capture::{Capture, SMALL_HOME_BYTES_MAX};
+use super::clean::Graves;
+use super::commit::Ledger;
+use super::dirty::HomeBudget;
+use super::error::{Error, ErrorKind, Result};
+use super::holds::Holds;
+use super::reader::{JoinPath, Reader};
+use super::state::{State, Step, Stop};
+use super::sweep::Candidates;
+use super::table::Table;
+use super::tenure::Tenure;
+use super::tidy;
+use super::trouble::Troubles;
+use super::types::{Change, ClientId, Ino, Time};
+
+/// A file with this much uncaptured data is captured at once.
+pub const FILE_FRESH_BYTES: u64 = 8 << 20;
+/// Captures of one file that are in flight at the same time.
+pub const FILE_CAPTURES_MAX: usize = 3;
+/// A transaction of this many records is committed at once.
+const TXN_RECORDS_MAX: usize = 4096;
+/// An operation is started again at most this often for what is not in memory.
+const TRIES_MAX: usize = 100_000;
+
+/// How far the home is durable.
+#[derive(Clone, Debug, Default)]
+pub struct Durable {
+    /// Transactions up to this one survive anything.
+    pub txn: u64,
+    /// Nothing more will be durable.
+    pub failed: Option<Error>,
+}
+
+/// An open home.
+pub struct Core {
+    pub(super) me: Weak<Core>,
+    pub(super) name: String,
+    pub(super) shared: Arc<Shared>,
+    pub(super) tenure: Arc<dyn Tenure>,
+    pub(super) runtime: Handle,
+    pub(super) state: Mutex<State>,
+    pub(super) table: Table,
+    pub(super) data: Arc<dyn ObjectStore>,
+    pub(super) prefix: Path,
+    pub(super) reader: Reader,
+    pub(super) holds: Arc<Holds>,
+    pub(super) budget: Arc<HomeBudget>,
+    pub(super) segments: AtomicU64,
+    pub(super) wake: Notify,
+    pub(super) gate: Notify,
+    pub(super) durable: watch::Sender<Durable>,
+    pub(super) wanted: AtomicU64,
+    pub(super) changes: broadcast::Sender<(ClientId, Change)>,
+    pub(super) troubles: Arc<Troubles>,
+    pub(super) graves: Graves,
+    pub(super) candidates: Candidates,
+    pub(super) tidying: AtomicBool,
+    pub(super) armed: AtomicBool,
+    pub(super) pressed: AtomicBool,
+    pub(super) closing: AtomicBool,
+    pub(super) reaping: AtomicBool,
+    pub(super) ended: watch::Sender<bool>,
+}
+
+impl Core {
+    /// This, counted.
+    pub fn arc(&self) -> Arc<Core> {
+        self.me.upgrade().expect("whoever calls holds it")
+    }
+
+    /// The full name of one of the home's objects.
+    pub fn path(&self, name: &str) -> Path {
+        self.prefix.clone().join_path(name)
+    }
+
+    /// Now, for inodes.
+    pub fn now(&self) -> Time {
+        self.shared.clock.now()
+    }
+
+    /// Waits for the store, but not longer than the configured time.
+    pub async fn patient<T>(&self, wait: impl Future<Output = Result<T>>) -> Result<T> {
+        let limit = self.shared.config.store_timeout;
+        match tokio::time::timeout(limit, wait).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(Error::unavailable(format_args!(
+                "home {}: no answer from the store in {} s{}",
+                self.name,
+                limit.as_secs(),
+                self.troubles.last().map(|t| format!(" ({t})")).unwrap_or_default()
+            ))),
+        }
+    }
+
+    /// Runs an operation over the state, loading what it needs.
+    pub async fn run<T>(
+        &self,
+        client: Option<ClientId>,
+        mut op: impl FnMut(&mut State) -> Step<T>,
+    ) -> Result<T> {
+        if !self.tenure.is_valid() {
+            self.patient(self.tenure.admit()).await?;
+        }
+        for _ in 0..TRIES_MAX {
+            let stop = {
+                let mut state = self.state.lock();
+                match op(&mut state) {
+                    Ok(value) => {
+                        self.after(&mut state, client);
+                        return Ok(value);
+                    }
+                    Err(stop) => stop,
+                }
+            };
+            match stop {
+                Stop::Fail(error) => return Err(error),
+                Stop::Need(need) => self.patient(self.load(&need)).await?,
+                Stop::Gate => self.patient(self.pass_gate()).await?,
+            }
+        }
+        Err(Error::unavailable(format_args!("home {}: memory is too small", self.name)))
+    }
+
+    async fn pass_gate(&self) -> Result<()> {
+        let open = self.gate.notified();
+        if self.state.lock().gate_closed {
+            open.await;
+        }
+        Ok(())
+    }
+
+    /// What follows every finished operation, under its lock.
+    fn after(&self, state: &mut State, client: Option<ClientId>) {
+        for change in state.changes.drain(..) {
+            let from = client.unwrap_or(ClientId(0));
+            let _nobody_listens = self.changes.send((from, change));
+        }
+        let busy = state.txn.is_started() || !state.fresh.is_empty();
+        if busy && !self.armed.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
+        } else if state.txn.len() >= TXN_RECORDS_MAX {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Memory is getting tight: the driver should write now.
+    pub fn press(&self) {
+        if !self.pressed.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Captures a file that has collected enough, and starts writing it.
+    pub fn flush_if_large(&self, ino: Ino) {
+        let capture = {
+            let mut state = self.state.lock();
+            let large = state.inodes.get(&ino).and_then(|i| i.file.as_ref()).is_some_and(|f| {
+                f.fresh_bytes >= FILE_FRESH_BYTES && f.captures.len() < FILE_CAPTURES_MAX
+            });
+            large.then(|| state.capture(ino, true)).flatten()
+        };
+        self.start_flush(capture.into_iter().collect());
+    }
+
+    /// Waits until transactions up to `number` are durable.
+    ///
+    /// # Errors
+    /// Why they will not be, or not in time.
+    pub async fn wait_durable(&self, number: u64) -> Result<()> {
+        let mut durable = self.durable.subscribe();
+        if durable.borrow().txn >= number {
+            return Ok(());
+        }
+        self.wanted.fetch_max(number, Ordering::Relaxed);
+        self.wake.notify_one();
+        self.patient(async {
+            let reached = durable
+                .wait_for(|d| d.txn >= number || d.failed.is_some())
+                .await
+                .map_err(|_| Error::from(ErrorKind::Closed))?;
+            match &reached.failed {
+                Some(error) if reached.txn < number => Err(error.clone()),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Makes one inode's data and names durable.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub async fn fsync(&self, ino: Ino) -> Result<()> {
+        if let Some(capture) = self.capture_for_sync(ino) {
+            self.patient(async { self.unless_failed(capture.wait_done()).await }).await?;
+        }
+        let changed = {
+            let mut state = self.state.lock();
+            if let Some(error) = state.failed.clone() {
+                return Err(error);
+            }
+            match state.inode(ino) {
+                Ok(inode) => inode.changed,
+                // Not in memory: nothing of it waits.
+                Err(_) => return Ok(()),
+            }
+        };
+        self.wait_durable(changed).await
+    }
+
+    async fn unless_failed(&self, wait: impl Future<Output = ()>) -> Result<()> {
+        let mut durable = self.durable.subscribe();
+        tokio::select! {
+            () = wait => Ok(()),
+            failed = durable.wait_for(|d| d.failed.is_some()) => {
+                let error = failed.ok().and_then(|d| d.failed.clone());
+                Err(error.unwrap_or_else(|| ErrorKind::Closed.into()))
+            }
+        }
+    }
+
+    /// Makes everything durable.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub async fn sync(&self) -> Result<()> {
+        let captures: Vec<Arc<Capture>> = {
+            let mut state = self.state.lock();
+            let fresh: Vec<Ino> = state.fresh.keys().copied().collect();
+            let started: Vec<_> =
+                fresh.into_iter().filter_map(|ino| state.capture(ino, false)).collect();
+            let running = state.inodes.values().filter_map(|i| i.file.as_ref());
+            let all = running.flat_map(|f| f.captures.iter().cloned()).collect();
+            drop(state);
+            self.start_flush(started);
+            all
+        };
+        self.patient(async {
+            for capture in captures {
+                self.unless_failed(capture.wait_done()).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        let (number, started) = {
+            let state = self.state.lock();
+            (state.txn.number, state.txn.is_started())
+        };
+        self.wait_durable(if started { number } else { number - 1 }).await
+    }
+
+    /// Commits, flushes and frees until the home closes.
+    pub async fn drive(self: Arc<Self>) {
+        let mut ledger = Ledger::default();
+        loop {
+            let plan = self.plan(&ledger);
+            self.start_flush(plan.captures);
+            let mut idle = true;
+            if plan.commit {
+                idle = false;
+                if let Err(error) = self.commit_durably(&mut ledger).await {
+                    self.fail(&error);
+                }
+            }
+            self.start_reaping();
+            self.start_tidying();
+            self.graves.visit(&self);
+            self.state.lock().evict(self.shared.inodes_per_home());
+            if self.state.lock().failed.is_some() {
+                break;
+            }
+            if self.closing.load(Ordering::Acquire) && idle {
+                break;
+            }
+            if idle {
+                let sleep = plan.wait.unwrap_or(Duration::from_secs(3600));
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep(sleep) => {}
+                }
+            }
+        }
+        let _nobody_waits = self.ended.send_replace(true);
+    }
+
+    async fn commit_durably(&self, ledger: &mut Ledger) -> Result<()> {
+        let committed = self.commit(ledger).await?;
+        self.graves.extend(std::mem::take(&mut ledger.empty));
+        let number = match committed {
+            Some(number) => number,
+            None => self.state.lock().txn.number - 1,
+        };
+        if self.durable.borrow().txn < number {
+            self.table.flush().await?;
+            self.tenure.admit().await?;
+            self.durable.send_modify(|durable| durable.txn = number);
+        }
+        Ok(())
+    }
+
+    fn plan(&self, ledger: &Ledger) -> Plan {
+        let config = &self.shared.config;
+        let now = Instant::now();
+        let closing = self.closing.load(Ordering::Acquire);
+        let mut state = self.state.lock();
+        self.pressed.store(false, Ordering::Relaxed);
+        let tight = self.budget.is_tight();
+        let due: Vec<Ino> = state
+            .fresh
+            .iter()
+            .filter(|(_, since)| {
+                tight || closing || now.saturating_duration_since(**since) >= config.flush_interval
+            })
+            .map(|(ino, _)| *ino)
+            .collect();
+        let writing = |ino: &Ino| {
+            let file = state.inodes.get(ino).and_then(|i| i.file.as_ref());
+            file.is_some_and(|f| f.captures.len() < FILE_CAPTURES_MAX)
+        };
+        let due: Vec<Ino> = due.into_iter().filter(writing).collect();
+        let captures = due.into_iter().filter_map(|ino| state.capture(ino, tight)).collect();
+        let since = state.txn.since;
+        let age = since.map(|since| now.saturating_duration_since(since));
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        let commit = wanted > self.durable.borrow().txn
+            && (since.is_some() || wanted < state.txn.number)
+            || age.is_some_and(|age| age >= config.commit_interval)
+            || state.txn.len() >= TXN_RECORDS_MAX
+            || (closing && since.is_some());
+        let until = |interval: Duration, age: Duration| interval.saturating_sub(age);
+        let waits = [
+            age.map(|age| until(config.commit_interval, age)),
+            state.fresh_age(now).map(|age| until(config.flush_interval, age)),
+            self.graves.next_visit(),
+            self.candidates.next_visit(),
+            state.untidy.values().map(|u| until(tidy::REST, now - u.since)).min(),
+            ledger.has_watched().then_some(config.commit_interval),
+        ];
+        // While armed, operations do not wake the driver: it looks again soon enough.
+        let busy = since.is_some() || !state.fresh.is_empty();
+        let at_most = busy.then_some(config.commit_interval);
+        let wait = waits.into_iter().flatten().chain(at_most).min();
+        let wait = wait.map(|wait| wait.max(Duration::from_millis(1)));
+        self.armed.store(busy, Ordering::Relaxed);
+        Plan { captures, commit, wait }
+    }
+
+    /// Tidies files and cleans segments, where there is reason.
+    fn start_tidying(&self) {
+        let due = {
+            let state = self.state.lock();
+            let now = Instant::now();
+            // Half full: the small values must go now.
+            let hurry = state.small_bytes > SMALL_HOME_BYTES_MAX / 2;
+            let untidy = state.untidy.values().any(|u| hurry || now - u.since >= tidy::REST);
+            let sweep = self.candidates.next_visit().is_some_and(|wait| wait.is_zero());
+            (untidy || sweep).then_some(hurry)
+        };
+        let closing = self.closing.load(Ordering::Acquire);
+        let Some(hurry) = due.filter(|_| !closing) else { return };
+        if self.tidying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let core = self.arc();
+        self.runtime.spawn(async move {
+            let tidied = core.tidy(hurry).await;
+            let swept = core.sweep(false).await;
+            if let Err(error) = tidied.and(swept) {
+                tracing::warn!(home = %core.name, %error, "tidying waits");
+            }
+            core.tidying.store(false, Ordering::Release);
+            core.wake.notify_one();
+        });
+    }
+
+    fn start_reaping(&self) {
+        if self.state.lock().reap.is_empty() || self.reaping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let core = self.arc();
+        self.runtime.spawn(async move {
+            if let Err(error) = core.reap().await {
+                tracing::warn!(home = %core.name, %error, "freeing removed files waits");
+            }
+            core.reaping.store(false, Ordering::Release);
+        });
+    }
+}
+
+/// What the driver does next.
+struct Plan {
+    captures: Vec<Arc<Capture>>,
+    commit: bool,
+    wait: Option<Duration>,
+}

@@ -1,0 +1,541 @@
+//! What a home keeps in memory: inodes, directories, references, counters, and the running
+//! transaction. One lock guards it, held for microseconds and never across a wait.
+//!
+//! Every operation is a function over [`State`] that either finishes, or asks for what is not in
+//! memory ([`Need`]) before it has changed anything; the caller loads that and starts it again.
+//! What differs from the database is never evicted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::capture::Capture;
+use super::error::{Error, ErrorKind};
+use super::extent::ExtentMap;
+use super::key;
+use super::record::{Bucket, Counters, EntryRecord, InlineExtents, InodeRecord};
+use super::tidy::Untidy;
+use super::transaction::Transaction;
+use super::types::{Attr, Change, ClientId, Ino, Kind, Name, Quota, Time};
+
+/// Inode numbers that a directory takes at a time for its children, so that they lie together.
+const INO_BLOCK: u64 = 64;
+/// A directory with at most this many names is read whole at the first look.
+const DIR_WHOLE_MAX: u64 = 512;
+/// This many single looks into a larger directory, and it is read whole too, if it has less than
+/// `DIR_LARGE_MAX` names.
+const DIR_LOOKS_MAX: u32 = 64;
+const DIR_LARGE_MAX: u64 = 50_000;
+/// Rows of a directory that one load reads.
+pub const DIR_ROWS: usize = 4096;
+/// Windows of extents that one load reads.
+pub const WINDOWS_MAX: u64 = 64;
+
+/// What an operation must have in memory before it can run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Inodes; sorted.
+    Inodes(Vec<Ino>),
+    /// One bucket of a directory.
+    Bucket(Ino, u64),
+    /// More of a directory, from a hash on.
+    Dir(Ino, u64),
+    /// Windows of a file's extents.
+    Extents(Ino, Range<u64>),
+    /// All extended attributes of an inode.
+    Xattrs(Ino),
+}
+
+/// Why an operation over the state stopped.
+#[derive(Debug)]
+pub enum Stop {
+    /// Load this and start again.
+    Need(Need),
+    /// Wait for the running commit and start again.
+    Gate,
+    /// It failed.
+    Fail(Error),
+}
+
+impl From<ErrorKind> for Stop {
+    fn from(kind: ErrorKind) -> Self {
+        Self::Fail(kind.into())
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Fail(error)
+    }
+}
+
+/// The result of a step over the state.
+pub type Step<T> = Result<T, Stop>;
+
+/// One bucket in memory; empty where the directory has no such name.
+#[derive(Debug)]
+pub struct Slot {
+    /// The entries.
+    pub bucket: Bucket,
+    /// The database has a record of it.
+    pub saved: bool,
+}
+
+/// The names of a directory in memory.
+#[derive(Debug)]
+pub struct Dir {
+    /// By hash of the name.
+    pub buckets: BTreeMap<u64, Slot>,
+    /// All buckets below this hash are known.
+    pub known_to: u64,
+    looks: u32,
+    numbers: Range<u64>,
+}
+
+impl Dir {
+    /// A directory of which nothing is known yet.
+    pub fn unknown() -> Self {
+        Self { buckets: BTreeMap::new(), known_to: 0, looks: 0, numbers: 0..0 }
+    }
+
+    /// A directory that was just made: all of it is known.
+    pub fn empty() -> Self {
+        Self { known_to: u64::MAX, ..Self::unknown() }
+    }
+}
+
+/// The part of a file's attributes that commits only with its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataPart {
+    /// Size.
+    pub size: u64,
+    /// Modification time.
+    pub mtime: Time,
+    /// Charged bytes.
+    pub charged: u64,
+}
+
+/// The contents of a file in memory.
+#[derive(Debug)]
+pub struct File {
+    /// As readers see it.
+    pub extents: ExtentMap,
+    /// What the database shows until the next capture is durable; `None`: the attributes.
+    pub durable: Option<DataPart>,
+    /// The extents of the inode record, as last made durable. `None`: records of their own.
+    pub inline: Option<InlineExtents>,
+    /// The last capture (in flight or not) made extents records of their own.
+    pub keyed: bool,
+    /// Captures in flight, oldest first.
+    pub captures: VecDeque<Arc<Capture>>,
+    /// Bytes written since the last capture.
+    pub fresh_bytes: u64,
+    /// When the oldest uncaptured change was made.
+    pub fresh_since: Option<Instant>,
+    /// The last capture's unfinished block: offset and content, kept to cut it whole later.
+    pub tail: Option<(u64, Bytes)>,
+    /// End of the last read, to see sequential reading.
+    pub read_end: u64,
+}
+
+impl File {
+    /// A new, empty file.
+    pub fn new() -> Self {
+        Self::with(ExtentMap::complete(&[]), Some(InlineExtents::new()))
+    }
+
+    fn with(extents: ExtentMap, inline: Option<InlineExtents>) -> Self {
+        Self {
+            extents,
+            durable: None,
+            keyed: inline.is_none(),
+            inline,
+            captures: VecDeque::new(),
+            fresh_bytes: 0,
+            fresh_since: None,
+            tail: None,
+            read_end: 0,
+        }
+    }
+}
+
+/// An inode in memory.
+#[derive(Debug)]
+pub struct Inode {
+    /// As `stat` shows it.
+    pub attr: Attr,
+    /// The directory above (directories only).
+    pub parent: Ino,
+    /// Names in the directory.
+    pub entries: u64,
+    /// Target of a link.
+    pub target: Bytes,
+    /// Bytes of the values of its extended attributes.
+    pub xattr_bytes: u32,
+    /// How many it has.
+    pub xattr_count: u32,
+    /// They, once loaded.
+    pub xattrs: Option<BTreeMap<Bytes, Bytes>>,
+    /// The names of a directory.
+    pub dir: Option<Box<Dir>>,
+    /// The contents of a file.
+    pub file: Option<Box<File>>,
+    /// What the database charges for it; `None`: it has no record there.
+    pub saved: Option<u64>,
+    /// The last transaction that changes it.
+    pub changed: u64,
+    /// The transaction that says in the database that it has no name any more.
+    pub orphaned: Option<u64>,
+    /// Gone for good; here until the database knows.
+    pub dead: bool,
+    /// Looked at since the last round of eviction.
+    pub used: bool,
+}
+
+impl Inode {
+    /// A new inode that the database does not know.
+    pub fn new(attr: Attr) -> Self {
+        Self {
+            attr,
+            parent: Ino(0),
+            entries: 0,
+            target: Bytes::new(),
+            xattr_bytes: 0,
+            xattr_count: 0,
+            xattrs: Some(BTreeMap::new()),
+            dir: (attr.kind == Kind::Dir).then(|| Box::new(Dir::empty())),
+            file: (attr.kind == Kind::File).then(|| Box::new(File::new())),
+            saved: None,
+            changed: 0,
+            orphaned: None,
+            dead: false,
+            used: true,
+        }
+    }
+
+    /// An inode as its record says.
+    pub fn from_record(record: InodeRecord) -> Self {
+        let charged = record.charged();
+        let file = (record.attr.kind == Kind::File).then(|| {
+            let extents = match &record.inline {
+                Some(list) => ExtentMap::complete(list),
+                None => ExtentMap::unknown(),
+            };
+            Box::new(File::with(extents, record.inline.clone()))
+        });
+        Self {
+            parent: record.parent,
+            entries: record.entries,
+            target: record.target,
+            xattr_bytes: record.xattr_bytes,
+            xattr_count: record.xattrs,
+            xattrs: (record.xattrs == 0).then(BTreeMap::new),
+            dir: (record.attr.kind == Kind::Dir).then(|| Box::new(Dir::unknown())),
+            file,
+            saved: Some(charged),
+            ..Self::new(record.attr)
+        }
+    }
+
+    /// The record to commit: data that is not durable yet shows as it was.
+    pub fn record(&self) -> InodeRecord {
+        let mut attr = self.attr;
+        let mut inline = Some(InlineExtents::new());
+        if let Some(file) = &self.file {
+            if let Some(durable) = file.durable {
+                attr.size = durable.size;
+                attr.mtime = durable.mtime;
+                attr.charged = durable.charged;
+            }
+            inline.clone_from(&file.inline);
+        }
+        InodeRecord {
+            attr,
+            parent: self.parent,
+            entries: self.entries,
+            xattr_bytes: self.xattr_bytes,
+            xattrs: self.xattr_count,
+            target: self.target.clone(),
+            inline,
+        }
+    }
+
+    fn is_idle(&self, written: u64) -> bool {
+        self.changed <= written
+            && self.orphaned.is_none()
+            && self.file.as_ref().is_none_or(|f| {
+                f.durable.is_none() && f.captures.is_empty() && f.extents.is_saved()
+            })
+    }
+}
+
+/// Everything of a home that is in memory.
+#[derive(Debug)]
+pub struct State {
+    /// Inodes, with their names, contents and attributes.
+    pub inodes: HashMap<Ino, Box<Inode>>,
+    /// References that clients hold.
+    pub clients: BTreeMap<ClientId, HashMap<Ino, u64>>,
+    next_client: u32,
+    /// As the next commit will say.
+    pub counters: Counters,
+    /// Charged bytes, at this moment.
+    pub bytes: u64,
+    /// Inodes, at this moment.
+    pub inodes_used: u64,
+    /// Limits.
+    pub quota: Quota,
+    /// The running transaction.
+    pub txn: Transaction,
+    /// The last transaction that the database shows (durable or not).
+    pub written: u64,
+    /// Counts evictions, so that a load that overlaps one is done again.
+    pub evictions: u64,
+    /// Files with changes of data that are not captured, and since when.
+    pub fresh: BTreeMap<Ino, Instant>,
+    /// Orphans that nobody uses any more.
+    pub reap: BTreeSet<Ino>,
+    /// Files with blocks in many pieces or in small values.
+    pub untidy: BTreeMap<Ino, Untidy>,
+    /// Small values that the database does not show yet.
+    pub unwritten: HashMap<u64, Bytes>,
+    /// Files that keep a tail, oldest first.
+    pub tails: VecDeque<Ino>,
+    /// A commit waits for carried data: renames that would carry more wait for it.
+    pub gate_closed: bool,
+    /// Bytes in small values.
+    pub small_bytes: u64,
+    /// Set when nothing is acknowledged any more.
+    pub failed: Option<Error>,
+    /// What other clients must learn of; collected only while there are several.
+    pub changes: Vec<Change>,
+    /// Where the round of eviction stopped.
+    hand: Vec<Ino>,
+}
+
+impl State {
+    /// The state of a home whose counters are `counters`.
+    pub fn new(counters: Counters, quota: Quota, txn: u64) -> Self {
+        Self {
+            inodes: HashMap::new(),
+            clients: BTreeMap::new(),
+            next_client: 1,
+            bytes: counters.bytes,
+            inodes_used: counters.inodes,
+            counters,
+            quota,
+            txn: Transaction::new(txn),
+            written: txn - 1,
+            evictions: 0,
+            fresh: BTreeMap::new(),
+            reap: BTreeSet::new(),
+            untidy: BTreeMap::new(),
+            unwritten: HashMap::new(),
+            tails: VecDeque::new(),
+            gate_closed: false,
+            small_bytes: 0,
+            failed: None,
+            changes: Vec::new(),
+            hand: Vec::new(),
+        }
+    }
+
+    /// Fails where nothing is acknowledged any more.
+    pub fn check(&self) -> Step<()> {
+        self.failed.as_ref().map_or(Ok(()), |e| Err(Stop::Fail(e.clone())))
+    }
+
+    /// A living inode.
+    pub fn inode(&mut self, ino: Ino) -> Step<&mut Inode> {
+        match self.inodes.get_mut(&ino) {
+            Some(inode) if inode.dead => Err(ErrorKind::Stale.into()),
+            Some(inode) => {
+                inode.used = true;
+                Ok(inode)
+            }
+            None => Err(Stop::Need(Need::Inodes(vec![ino]))),
+        }
+    }
+
+    /// A living directory that has a name or is being used.
+    pub fn dir(&mut self, ino: Ino) -> Step<&mut Inode> {
+        let inode = self.inode(ino)?;
+        if inode.dir.is_none() { Err(ErrorKind::NotDir.into()) } else { Ok(inode) }
+    }
+
+    /// A directory that takes new names: one that was removed does not.
+    pub fn dir_for_new(&mut self, ino: Ino) -> Step<&mut Inode> {
+        let inode = self.dir(ino)?;
+        if inode.attr.nlink == 0 { Err(ErrorKind::NotFound.into()) } else { Ok(inode) }
+    }
+
+    /// A regular file.
+    pub fn file(&mut self, ino: Ino) -> Step<&mut Inode> {
+        let inode = self.inode(ino)?;
+        match inode.attr.kind {
+            Kind::File => Ok(inode),
+            Kind::Dir => Err(ErrorKind::IsDir.into()),
+            _ => Err(ErrorKind::Invalid.into()),
+        }
+    }
+
+    /// A regular file whose extents in `range` are in memory.
+    pub fn file_range(&mut self, ino: Ino, range: &Range<u64>) -> Step<&mut Inode> {
+        let inode = self.file(ino)?;
+        let file = inode.file.as_ref().expect("files have contents");
+        match file.extents.missing(range, WINDOWS_MAX) {
+            Some(windows) => Err(Stop::Need(Need::Extents(ino, windows))),
+            None => Ok(inode),
+        }
+    }
+
+    /// The extended attributes of an inode, in memory.
+    pub fn xattrs(&mut self, ino: Ino) -> Step<&mut Inode> {
+        let inode = self.inode(ino)?;
+        if inode.xattrs.is_none() {
+            return Err(Stop::Need(Need::Xattrs(ino)));
+        }
+        Ok(inode)
+    }
+
+    /// The entry of `name` in `parent`, `None` where there is none.
+    pub fn entry(&mut self, parent: Ino, name: &Name) -> Step<Option<EntryRecord>> {
+        let hash = key::name_hash(name.as_bytes());
+        let inode = self.dir(parent)?;
+        let entries = inode.entries;
+        let dir = inode.dir.as_mut().expect("checked by dir");
+        if let Some(slot) = dir.buckets.get(&hash) {
+            return Ok(slot.bucket.iter().find(|e| e.name == *name).cloned());
+        }
+        if hash < dir.known_to {
+            return Ok(None);
+        }
+        dir.looks += 1;
+        let whole =
+            entries <= DIR_WHOLE_MAX || (dir.looks > DIR_LOOKS_MAX && entries <= DIR_LARGE_MAX);
+        Err(Stop::Need(if whole {
+            Need::Dir(parent, dir.known_to)
+        } else {
+            Need::Bucket(parent, hash)
+        }))
+    }
+
+    /// An inode number for a child of `parent`, near its siblings.
+    pub fn new_ino(&mut self, parent: Ino) -> Step<Ino> {
+        let next = self.counters.next_ino;
+        let dir = self.dir(parent)?.dir.as_mut().expect("checked by dir");
+        if dir.numbers.is_empty() {
+            if next + INO_BLOCK > Ino::MAX.0 {
+                return Err(ErrorKind::NoSpace.into());
+            }
+            dir.numbers = next..next + INO_BLOCK;
+            let ino = dir.numbers.start;
+            dir.numbers.start += 1;
+            self.counters.next_ino += INO_BLOCK;
+            return Ok(Ino(ino));
+        }
+        let ino = dir.numbers.start;
+        dir.numbers.start += 1;
+        Ok(Ino(ino))
+    }
+
+    /// Marks an inode as changed by the running transaction.
+    pub fn touch(&mut self, ino: Ino) {
+        let number = self.txn.number;
+        if let Some(inode) = self.inodes.get_mut(&ino)
+            && inode.changed != number
+        {
+            inode.changed = number;
+            self.txn.inodes.push(ino);
+        }
+        self.txn.start();
+    }
+
+    /// True when a client refers to the inode.
+    pub fn is_referenced(&self, ino: Ino) -> bool {
+        self.clients.values().any(|refs| refs.contains_key(&ino))
+    }
+
+    /// A new client.
+    pub fn attach(&mut self) -> ClientId {
+        let id = ClientId(self.next_client);
+        self.next_client += 1;
+        self.clients.insert(id, HashMap::new());
+        id
+    }
+
+    /// Counts a reference.
+    pub fn refer(&mut self, client: ClientId, ino: Ino) {
+        if let Some(refs) = self.clients.get_mut(&client) {
+            *refs.entry(ino).or_insert(0) += 1;
+        }
+    }
+
+    /// Notes a change for the caches of other clients.
+    pub fn announce(&mut self, change: Change) {
+        if self.clients.len() > 1 {
+            self.changes.push(change);
+        }
+    }
+
+    /// Room for `bytes` more and `inodes` more?
+    pub fn check_quota(&self, bytes: u64, inodes: u64) -> Step<()> {
+        let bytes_ok = bytes == 0 || self.bytes.saturating_add(bytes) <= self.quota.bytes;
+        let inodes_ok = inodes == 0 || self.inodes_used + inodes <= self.quota.inodes;
+        if bytes_ok && inodes_ok { Ok(()) } else { Err(ErrorKind::OverQuota.into()) }
+    }
+
+    /// Changes the charge of the home.
+    pub fn charge(&mut self, freed: u64, taken: u64) {
+        self.bytes = (self.bytes + taken).saturating_sub(freed);
+    }
+
+    /// Evicts until at most `keep` inodes are in memory, if that many can go. Gives how many went.
+    pub fn evict(&mut self, keep: usize) -> usize {
+        let over = self.inodes.len().saturating_sub(keep);
+        if over == 0 {
+            return 0;
+        }
+        if self.hand.is_empty() {
+            self.hand = self.inodes.keys().copied().collect();
+        }
+        let mut gone = 0;
+        while gone < over
+            && let Some(ino) = self.hand.pop()
+        {
+            let Some(inode) = self.inodes.get_mut(&ino) else { continue };
+            if !inode.is_idle(self.written) || (inode.used && !inode.dead) {
+                inode.used = false;
+                continue;
+            }
+            let numbers = inode.dir.as_ref().is_some_and(|d| !d.numbers.is_empty());
+            if numbers && !inode.dead && over < keep {
+                continue;
+            }
+            self.inodes.remove(&ino);
+            gone += 1;
+        }
+        self.evictions += u64::from(gone > 0);
+        gone
+    }
+
+    /// Notes that a file's data differs from the database from now on.
+    pub fn note_fresh(&mut self, ino: Ino, now: Instant, bytes: u64) {
+        let Some(inode) = self.inodes.get_mut(&ino) else { return };
+        let Some(file) = inode.file.as_mut() else { return };
+        file.fresh_bytes += bytes;
+        if file.fresh_since.is_none() {
+            file.fresh_since = Some(now);
+            self.fresh.insert(ino, now);
+        }
+    }
+
+    /// The age of the oldest change that is not captured.
+    pub fn fresh_age(&self, now: Instant) -> Option<Duration> {
+        self.fresh.values().min().map(|since| now.saturating_duration_since(*since))
+    }
+}

@@ -1,0 +1,419 @@
+//! The tables of a home: one SlateDB database, and the only module that names it.
+//!
+//! What always holds: batches are applied in the order of their transaction numbers, each
+//! exactly once, whatever the store does meanwhile. A batch stays in memory until it is durable;
+//! when SlateDB closed itself over a store's error the database is opened again at the epoch
+//! that was expected, is asked for its last transaction, and gets what it misses. Being fenced
+//! is final.
+//!
+//! An idle database costs nothing: it polls nothing, and compaction and collection run only
+//! while there is writing, and a little longer ([`upkeep`]).
+
+mod upkeep;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::ObjectStore;
+use parking_lot::{Mutex, RwLock};
+use slatedb::config::{ReadOptions, ScanOptions, Settings};
+use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
+use slatedb::db_cache::{DbCache, SplitCache};
+use slatedb::{CloseReason, Db, DbReader, DbReaderMode, WriteBatch};
+
+use super::error::{Error, ErrorKind, Result};
+use upkeep::Upkeep;
+
+/// Every batch says its transaction number under this key.
+const TXN_KEY: &[u8] = b"Mt";
+/// Memtables are frozen at this size: small ones keep two hundred homes within memory.
+const MEMTABLE_BYTES: usize = 8 << 20;
+/// Writers wait beyond this many bytes that are not in the store.
+const UNFLUSHED_BYTES_MAX: usize = 32 << 20;
+/// Writers wait beyond this many uncompacted tables.
+const L0_TABLES_MAX: usize = 64;
+/// Manifests are asked for when there is reason to; this is the polling of an idle database.
+const MANIFEST_POLL: Duration = Duration::from_secs(600);
+/// First and longest pause before a database that closed itself is opened again.
+const REOPEN_MIN: Duration = Duration::from_millis(50);
+const REOPEN_MAX: Duration = Duration::from_secs(2);
+/// Bytes that a scan reads ahead.
+const SCAN_AHEAD_BYTES: usize = 256 << 10;
+
+/// Caches of all tables of a process.
+pub struct TableShared {
+    cache: Arc<dyn DbCache>,
+    next: std::sync::atomic::AtomicU64,
+}
+
+impl TableShared {
+    /// Caches of `bytes` in all.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        let moka = |max_capacity| -> Arc<dyn DbCache> {
+            let options = MokaCacheOptions { max_capacity, ..MokaCacheOptions::default() };
+            Arc::new(MokaCache::new_with_opts(options))
+        };
+        let cache = SplitCache::new()
+            .with_block_cache(Some(moka(bytes / 3 * 2)))
+            .with_meta_cache(Some(moka(bytes / 3)))
+            .build();
+        Self { cache: Arc::new(cache), next: std::sync::atomic::AtomicU64::new(1) }
+    }
+}
+
+/// How to open a table.
+#[derive(Clone, Debug, Default)]
+pub struct TableOptions {
+    /// The writer epoch that must be the last one; else opening is fenced.
+    pub expected_epoch: Option<u64>,
+    /// Seed of the database's randomness.
+    pub seed: Option<u64>,
+}
+
+/// Changes that become visible and durable together.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    changes: Vec<(Bytes, Option<Bytes>)>,
+}
+
+impl Batch {
+    /// Sets a record.
+    pub fn put(&mut self, key: Bytes, value: Bytes) {
+        self.changes.push((key, Some(value)));
+    }
+
+    /// Deletes a record.
+    pub fn delete(&mut self, key: Bytes) {
+        self.changes.push((key, None));
+    }
+
+    fn to_write_batch(&self, txn: u64) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        for (key, value) in &self.changes {
+            match value {
+                Some(value) => batch.put_bytes(key.clone(), value.clone()),
+                None => batch.delete(key),
+            }
+        }
+        batch.put(TXN_KEY, txn.to_le_bytes());
+        batch
+    }
+}
+
+/// The tables of one open home.
+pub struct Table {
+    path: String,
+    store: Arc<dyn ObjectStore>,
+    cache: Arc<dyn DbCache>,
+    cache_id: u64,
+    seed: Option<u64>,
+    db: RwLock<Arc<Db>>,
+    epoch: std::sync::atomic::AtomicU64,
+    last_txn: u64,
+    pending: Mutex<VecDeque<(u64, Batch)>>,
+    reopening: tokio::sync::Mutex<()>,
+    upkeep: Upkeep,
+}
+
+impl Table {
+    /// Opens the tables under `path` for writing, or makes them; the writer before is fenced.
+    ///
+    /// # Errors
+    /// `Fenced` when another writer came in between, `Unavailable`, `Corrupt`.
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        path: &str,
+        shared: &TableShared,
+        options: TableOptions,
+    ) -> Result<Self> {
+        let cache_id = shared.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let cache = Arc::clone(&shared.cache);
+        let db = build(&store, path, &cache, cache_id, options.expected_epoch, options.seed)
+            .await
+            .map_err(|error| explain(path, &error))?;
+        let last_txn = read_txn(&db).await.map_err(|error| explain(path, &error))?;
+        let epoch = db.manifest().writer_epoch();
+        let upkeep = Upkeep::new(path, Arc::clone(&store));
+        Ok(Self {
+            path: path.to_owned(),
+            store,
+            cache,
+            cache_id,
+            seed: options.seed,
+            db: RwLock::new(Arc::new(db)),
+            epoch: epoch.into(),
+            last_txn,
+            pending: Mutex::new(VecDeque::new()),
+            reopening: tokio::sync::Mutex::new(()),
+            upkeep,
+        })
+    }
+
+    /// The epoch of this writer: higher than that of any before it.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The last transaction that the tables had when they were opened, 0 for none.
+    #[must_use]
+    pub fn last_txn(&self) -> u64 {
+        self.last_txn
+    }
+
+    fn db(&self) -> Arc<Db> {
+        Arc::clone(&self.db.read())
+    }
+
+    /// A record. Ready at the first poll when memory has the answer.
+    ///
+    /// # Errors
+    /// `Fenced`, `Corrupt`, `Unavailable`.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        loop {
+            let db = self.db();
+            match db.get_with_options(key, &ReadOptions::default()).await {
+                Ok(value) => return Ok(value),
+                Err(error) => self.recover(&db, &error).await?,
+            }
+        }
+    }
+
+    /// Records in the order of their keys, at most `rows_max`.
+    ///
+    /// # Errors
+    /// As [`Table::get`].
+    pub async fn scan(
+        &self,
+        range: Range<Vec<u8>>,
+        rows_max: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
+        if range.is_empty() || rows_max == 0 {
+            return Ok(Vec::new());
+        }
+        loop {
+            let db = self.db();
+            match scan(&db, range.clone(), rows_max).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) => self.recover(&db, &error).await?,
+            }
+        }
+    }
+
+    /// Applies a batch: visible to reads at once, durable with the next [`Table::flush`].
+    ///
+    /// # Errors
+    /// `Fenced`. Anything else is tried again until it works.
+    pub async fn write(&self, txn: u64, batch: Batch) -> Result<()> {
+        let write_batch = batch.to_write_batch(txn);
+        self.pending.lock().push_back((txn, batch));
+        self.upkeep.wake(self.db());
+        let db = self.db();
+        match db.write(write_batch).await {
+            Ok(_handle) => Ok(()),
+            // Opening again applies what is pending, this batch included.
+            Err(error) => self.recover(&db, &error).await,
+        }
+    }
+
+    /// Waits until everything that was written before is durable.
+    ///
+    /// # Errors
+    /// `Fenced`. Anything else is tried again until it works.
+    pub async fn flush(&self) -> Result<()> {
+        let last = self.pending.lock().back().map(|(txn, _)| *txn);
+        loop {
+            let db = self.db();
+            match db.flush().await {
+                Ok(()) => break,
+                Err(error) => self.recover(&db, &error).await?,
+            }
+        }
+        if let Some(last) = last {
+            self.pending.lock().retain(|(txn, _)| *txn > last);
+        }
+        Ok(())
+    }
+
+    /// After an error of `failed`: a database that works again, or the error that is final.
+    async fn recover(&self, failed: &Arc<Db>, error: &slatedb::Error) -> Result<()> {
+        match error.kind() {
+            slatedb::ErrorKind::Closed(CloseReason::Fenced) => return Err(ErrorKind::Fenced.into()),
+            slatedb::ErrorKind::Closed(CloseReason::Clean) => return Err(ErrorKind::Closed.into()),
+            slatedb::ErrorKind::Data => return Err(explain(&self.path, error)),
+            _ => {}
+        }
+        let _one_at_a_time = self.reopening.lock().await;
+        if !Arc::ptr_eq(failed, &self.db()) {
+            return Ok(());
+        }
+        tracing::warn!(tables = %self.path, %error, "the tables closed themselves; opening again");
+        let mut pause = REOPEN_MIN;
+        loop {
+            match self.reopen().await {
+                Ok(()) => return Ok(()),
+                Err(Error(ErrorKind::Unavailable(why))) => {
+                    tracing::debug!(tables = %self.path, %why, "opening again failed");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(REOPEN_MAX);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn reopen(&self) -> Result<()> {
+        let epoch = Some(self.epoch());
+        let db = build(&self.store, &self.path, &self.cache, self.cache_id, epoch, self.seed)
+            .await
+            .map_err(|error| explain(&self.path, &error))?;
+        let last = read_txn(&db).await.map_err(|error| explain(&self.path, &error))?;
+        let missing: Vec<_> =
+            self.pending.lock().iter().filter(|(txn, _)| *txn > last).cloned().collect();
+        for (txn, batch) in missing {
+            let written = db.write(batch.to_write_batch(txn)).await;
+            written.map_err(|error| explain(&self.path, &error))?;
+        }
+        let epoch = db.manifest().writer_epoch();
+        self.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
+        *self.db.write() = Arc::new(db);
+        Ok(())
+    }
+
+    /// Gives the tables up. What was not flushed may be lost.
+    ///
+    /// # Errors
+    /// What SlateDB says.
+    pub async fn close(&self) -> Result<()> {
+        self.upkeep.stop().await;
+        self.db().close().await.map_err(|error| explain(&self.path, &error))
+    }
+}
+
+async fn build(
+    store: &Arc<dyn ObjectStore>,
+    path: &str,
+    cache: &Arc<dyn DbCache>,
+    cache_id: u64,
+    expected_epoch: Option<u64>,
+    seed: Option<u64>,
+) -> std::result::Result<Db, slatedb::Error> {
+    let settings = Settings {
+        flush_interval: None,
+        manifest_poll_interval: MANIFEST_POLL,
+        l0_sst_size_bytes: MEMTABLE_BYTES,
+        max_unflushed_bytes: UNFLUSHED_BYTES_MAX,
+        l0_max_ssts: L0_TABLES_MAX,
+        l0_max_ssts_per_key: L0_TABLES_MAX,
+        compactor_options: None,
+        garbage_collector_options: None,
+        object_store_max_retries: None,
+        ..Settings::default()
+    };
+    let mut builder = Db::builder(path, Arc::clone(store))
+        .with_settings(settings)
+        .with_db_cache(Arc::clone(cache), cache_id);
+    if let Some(epoch) = expected_epoch {
+        builder = builder.with_expected_epoch(epoch);
+    }
+    if let Some(seed) = seed {
+        builder = builder.with_seed(seed);
+    }
+    builder.build().await
+}
+
+async fn read_txn(db: &Db) -> std::result::Result<u64, slatedb::Error> {
+    let value = db.get(TXN_KEY).await?;
+    Ok(value.and_then(|v| v[..].try_into().ok()).map_or(0, u64::from_le_bytes))
+}
+
+async fn scan(
+    db: &Db,
+    range: Range<Vec<u8>>,
+    rows_max: usize,
+) -> std::result::Result<Vec<(Bytes, Bytes)>, slatedb::Error> {
+    let options = ScanOptions {
+        read_ahead_bytes: if rows_max > 64 { SCAN_AHEAD_BYTES } else { 1 },
+        cache_blocks: true,
+        ..ScanOptions::default()
+    };
+    let mut found = db.scan_with_options(range, &options).await?;
+    let mut rows = Vec::new();
+    while rows.len() < rows_max
+        && let Some(row) = found.next().await?
+    {
+        rows.push((row.key, row.value));
+    }
+    Ok(rows)
+}
+
+fn explain(path: &str, error: &slatedb::Error) -> Error {
+    match error.kind() {
+        slatedb::ErrorKind::Closed(CloseReason::Fenced) => ErrorKind::Fenced.into(),
+        slatedb::ErrorKind::Closed(CloseReason::Clean) => ErrorKind::Closed.into(),
+        slatedb::ErrorKind::Data => Error::corrupt(format_args!("tables {path}: {error}")),
+        _ => Error::unavailable(format_args!("tables {path}: {error}")),
+    }
+}
+
+/// Reads tables that somebody else may be writing; disturbs nobody.
+pub struct TableReader {
+    path: String,
+    reader: DbReader,
+}
+
+impl TableReader {
+    /// Opens the tables under `path` as they are now, what was just made durable included.
+    ///
+    /// # Errors
+    /// `Unavailable`, also where there are no tables; `Corrupt`.
+    pub async fn open(store: Arc<dyn ObjectStore>, path: &str) -> Result<Self> {
+        let reader = DbReader::builder(path, store)
+            .with_reader_mode(DbReaderMode::FollowLatest)
+            .with_db_cache_disabled()
+            .build()
+            .await
+            .map_err(|error| explain(path, &error))?;
+        Ok(Self { path: path.to_owned(), reader })
+    }
+
+    /// A record.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Corrupt`.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.reader.get(key).await.map_err(|error| explain(&self.path, &error))
+    }
+
+    /// Records in the order of their keys, at most `rows_max`.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Corrupt`.
+    pub async fn scan(
+        &self,
+        range: Range<Vec<u8>>,
+        rows_max: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
+        let failed = |error| explain(&self.path, &error);
+        let mut found = self.reader.scan(range).await.map_err(failed)?;
+        let mut rows = Vec::new();
+        while rows.len() < rows_max
+            && let Some(row) = found.next().await.map_err(failed)?
+        {
+            rows.push((row.key, row.value));
+        }
+        Ok(rows)
+    }
+
+    /// Gives the reader up.
+    ///
+    /// # Errors
+    /// What SlateDB says.
+    pub async fn close(&self) -> Result<()> {
+        self.reader.close().await.map_err(|error| explain(&self.path, &error))
+    }
+}

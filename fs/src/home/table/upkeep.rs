@@ -1,0 +1,167 @@
+//! Compaction and collection of a home's tables, only while there is reason.
+//!
+//! The first write after a pause starts a task that compacts and collects; it ends when nothing
+//! was written for a while. So two hundred open, idle homes cost no request and no CPU.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use parking_lot::Mutex;
+use slatedb::config::{
+    CompactionWorkerOptions, CompactorOptions, GarbageCollectorDirectoryOptions,
+    GarbageCollectorOptions,
+};
+use slatedb::{CompactorBuilder, Db, GarbageCollectorBuilder};
+use tokio::task::JoinHandle;
+
+/// The task looks this often whether there is something to do.
+const TICK: Duration = Duration::from_millis(250);
+/// Ticks without a write after which the task ends: ten seconds.
+const IDLE_TICKS: u32 = 40;
+/// Uncompacted tables from which on compaction runs.
+const COMPACT_FROM: usize = 8;
+/// Ticks between two collections: half a minute.
+const COLLECT_TICKS: u32 = 120;
+/// What was superseded stays this long, for readers that are on their way.
+const MIN_AGE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Upkeep {
+    inner: Arc<Inner>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Inner {
+    path: String,
+    store: Arc<dyn ObjectStore>,
+    running: AtomicBool,
+    stopped: AtomicBool,
+    writes: AtomicU64,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upkeep").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Upkeep {
+    pub fn new(path: &str, store: Arc<dyn ObjectStore>) -> Self {
+        let inner = Arc::new(Inner {
+            path: path.to_owned(),
+            store,
+            running: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            writes: AtomicU64::new(0),
+        });
+        Self { inner, task: Mutex::new(None) }
+    }
+
+    /// Something was written.
+    pub fn wake(&self, db: Arc<Db>) {
+        self.inner.writes.fetch_add(1, Ordering::Relaxed);
+        if !self.inner.running.swap(true, Ordering::AcqRel) {
+            let inner = Arc::clone(&self.inner);
+            *self.task.lock() = Some(tokio::spawn(async move { inner.run(&db).await }));
+        }
+    }
+
+    /// Ends the task.
+    pub async fn stop(&self) {
+        self.inner.stopped.store(true, Ordering::Release);
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            let _panicked = task.await;
+        }
+    }
+}
+
+impl Inner {
+    async fn run(&self, db: &Db) {
+        let mut seen = self.writes.load(Ordering::Relaxed);
+        let (mut idle, mut ticks) = (0, 0);
+        while idle < IDLE_TICKS && !self.stopped.load(Ordering::Acquire) {
+            tokio::time::sleep(TICK).await;
+            let writes = self.writes.load(Ordering::Relaxed);
+            idle = if writes == seen { idle + 1 } else { 0 };
+            seen = writes;
+            ticks += 1;
+            if db.manifest().l0().len() >= COMPACT_FROM {
+                self.compact(db).await;
+                idle = 0;
+            }
+            if ticks % COLLECT_TICKS == 0 {
+                self.collect().await;
+            }
+        }
+        self.running.store(false, Ordering::Release);
+    }
+
+    /// Compacts until few uncompacted tables are left, or for a while.
+    async fn compact(&self, db: &Db) {
+        const ROUNDS_MAX: u32 = 120;
+        let options = CompactorOptions {
+            poll_interval: TICK,
+            max_concurrent_compactions: 1,
+            scheduler_options: HashMap::new(),
+            worker: Some(CompactionWorkerOptions {
+                max_concurrent_compactions: 1,
+                compactions_poll_interval: TICK,
+                max_sst_size: 32 << 20,
+                max_fetch_tasks: 2,
+                bytes_to_fetch: 1 << 20,
+                ..CompactionWorkerOptions::default()
+            }),
+            ..CompactorOptions::default()
+        };
+        let compactor = Arc::new(
+            CompactorBuilder::new(self.path.as_str(), Arc::clone(&self.store))
+                .with_options(options)
+                .build(),
+        );
+        let running = Arc::clone(&compactor);
+        let task = tokio::spawn(async move { running.run().await });
+        for _ in 0..ROUNDS_MAX {
+            tokio::time::sleep(TICK).await;
+            let refreshed = db.refresh_manifest().await;
+            let done = db.manifest().l0().len() < COMPACT_FROM / 2;
+            if done
+                || refreshed.is_err()
+                || task.is_finished()
+                || self.stopped.load(Ordering::Acquire)
+            {
+                break;
+            }
+        }
+        if let Err(error) = compactor.stop().await {
+            tracing::debug!(tables = %self.path, %error, "compaction ended badly");
+        }
+        match task.await {
+            Ok(Err(error)) => tracing::debug!(tables = %self.path, %error, "compaction failed"),
+            _ => drop(db.refresh_manifest().await),
+        }
+    }
+
+    async fn collect(&self) {
+        let each = GarbageCollectorDirectoryOptions {
+            interval: None,
+            min_age: MIN_AGE,
+            ..GarbageCollectorDirectoryOptions::default()
+        };
+        let options = GarbageCollectorOptions {
+            manifest_options: Some(each),
+            wal_options: Some(each),
+            compacted_options: Some(each),
+            compactions_options: Some(each),
+            ..GarbageCollectorOptions::default()
+        };
+        GarbageCollectorBuilder::new(self.path.as_str(), Arc::clone(&self.store))
+            .with_options(options)
+            .build()
+            .run_gc_once()
+            .await;
+    }
+}

@@ -1,0 +1,350 @@
+//! The store's directory and what one opening of it holds: its temporary files, its locks, its
+//! knowledge of which directories are durable.
+//!
+//! ```text
+//! ROOT/.yadokari/format          what this directory is, and its version
+//! ROOT/.yadokari/reserve         space kept for metadata when the disk is full
+//! ROOT/.yadokari/open.lock       held while a store is being opened
+//! ROOT/.yadokari/lock/NN         one per shard of paths: held by whoever replaces or removes
+//! ROOT/.yadokari/tmp/ID.lock     held for as long as the opening ID lives
+//! ROOT/.yadokari/tmp/ID/…        files of ID that are not yet objects
+//! ```
+//!
+//! Several processes may have one directory open. Whose lock can be taken is dead, and its
+//! temporary files are removed by the next one that opens the store.
+
+use super::footer::Tag;
+use super::names::OWN;
+use super::reserve::Reserve;
+use crate::error::StoreError;
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const FORMAT: &str = "yadokari file store 1\n";
+/// Two writers of different paths rarely meet in a shard; 64 files are opened as they are needed.
+const LOCK_SHARDS: usize = 64;
+/// A lock is held for a rename. Whoever waits longer waits for a process that is stopped.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Bounds the memory of the list of durable directories; it is only a saving of system calls.
+const DURABLE_DIRECTORIES_MAX: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Root {
+    path: PathBuf,
+    temporary: PathBuf,
+    instance: u64,
+    count: AtomicU64,
+    locks: Vec<Mutex<Option<File>>>,
+    /// Directories whose names are known to be durable up to the root, by inode.
+    durable: Mutex<HashMap<PathBuf, u64>>,
+    pub(super) reserve: Reserve,
+    /// Held locked until the store is dropped or the process dies.
+    _alive: File,
+}
+
+impl Root {
+    /// Opens or makes the store in `path`. Blocks.
+    pub(super) fn open(path: &Path, reserve_bytes: Option<u64>) -> Result<Root, StoreError> {
+        let what = format!("directory {}", path.display());
+        Root::open_io(path, reserve_bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                let remedy = "give this user write access to it, or name another".to_owned();
+                StoreError::Denied { what, remedy }
+            }
+            io::ErrorKind::InvalidData | io::ErrorKind::NotADirectory => {
+                let remedy = error.to_string();
+                StoreError::Invalid { what, remedy }
+            }
+            _ => StoreError::Failed {
+                operation: "opening",
+                what,
+                source: error.into(),
+            },
+        })
+    }
+
+    fn open_io(path: &Path, reserve_bytes: Option<u64>) -> io::Result<Root> {
+        make_durable_directory(path)?;
+        let own = path.join(OWN);
+        if !own.is_dir() {
+            refuse_foreign(path)?;
+        }
+        for directory in [own.clone(), own.join("lock"), own.join("tmp")] {
+            fs::create_dir_all(directory)?;
+        }
+        let opening = lock_file(&own.join("open.lock"))?;
+        opening.lock()?;
+        check_format(&own)?;
+        sweep(&own.join("tmp"));
+        let instance: u64 = rand::random();
+        let temporary = own.join("tmp").join(format!("{instance:016x}"));
+        let alive = lock_file(&temporary.with_extension("lock"))?;
+        alive.lock()?;
+        fs::create_dir(&temporary)?;
+        sync_directory(&own)?;
+        Ok(Root {
+            path: path.to_owned(),
+            temporary,
+            instance,
+            count: AtomicU64::new(0),
+            locks: (0..LOCK_SHARDS).map(|_| Mutex::new(None)).collect(),
+            durable: Mutex::new(HashMap::new()),
+            reserve: Reserve::open(&own, reserve_bytes)?,
+            _alive: alive,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The identity of the next version that this opening writes.
+    pub(super) fn next_tag(&self) -> Tag {
+        Tag {
+            instance: self.instance,
+            count: self.count.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn temporary(&self) -> io::Result<Temporary> {
+        let name = format!("{:x}", self.count.fetch_add(1, Ordering::Relaxed));
+        let path = self.temporary.join(name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        Ok(Temporary {
+            path,
+            file,
+            published: false,
+        })
+    }
+
+    /// Excludes every other replacement and removal of the object, in all processes.
+    pub(super) fn lock(&self, object: &Path) -> io::Result<Locked<'_>> {
+        let hash = blake3::hash(object.as_os_str().as_encoded_bytes());
+        let shard = usize::from(hash.as_bytes()[0]) % LOCK_SHARDS;
+        let deadline = Instant::now() + LOCK_WAIT_MAX;
+        let busy = || io::Error::new(io::ErrorKind::TimedOut, "its lock is held by a process");
+        let mut slot = self.locks[shard]
+            .try_lock_until(deadline)
+            .ok_or_else(busy)?;
+        if slot.is_none() {
+            *slot = Some(lock_file(
+                &self.path.join(OWN).join(format!("lock/{shard:02}")),
+            )?);
+        }
+        let mut pause = Duration::from_micros(50);
+        loop {
+            let file = slot.as_ref().expect("the file was opened above");
+            match file.try_lock() {
+                Ok(()) => return Ok(Locked(slot)),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => return Err(busy()),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes a directory below the root, and every name above it, durable.
+    pub(super) fn make_directory(&self, directory: &Path) -> io::Result<()> {
+        let Some(parent) = directory
+            .strip_prefix(&self.path)
+            .ok()
+            .and(directory.parent())
+        else {
+            return Ok(());
+        };
+        match fs::create_dir(directory) {
+            Ok(()) => sync_directory(parent),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && parent != self.path => {
+                self.make_directory(parent)?;
+                match fs::create_dir(directory) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                    _ => sync_directory(parent),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the names in a directory durable, and its own up to the root. A directory that is
+    /// gone had its last name removed meanwhile, which leaves nothing to do.
+    pub(super) fn sync_names(&self, directory: &Path) -> io::Result<()> {
+        let file = match File::open(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            file => file?,
+        };
+        file.sync_all()?;
+        let inode = file.metadata()?.ino();
+        if self.durable.lock().get(directory) == Some(&inode) {
+            return Ok(());
+        }
+        let mut above = directory;
+        while above != self.path
+            && let Some(parent) = above.parent()
+        {
+            sync_directory(parent).or_else(absent_is_fine)?;
+            above = parent;
+        }
+        let mut durable = self.durable.lock();
+        if durable.len() >= DURABLE_DIRECTORIES_MAX {
+            durable.clear();
+        }
+        durable.insert(directory.to_owned(), inode);
+        Ok(())
+    }
+
+    /// Removes directories that hold nothing, from this one up to the root.
+    pub(super) fn prune(&self, directory: &Path) {
+        let mut directory = directory;
+        while directory != self.path && fs::remove_dir(directory).is_ok() {
+            let Some(parent) = directory.parent() else {
+                return;
+            };
+            directory = parent;
+        }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next opening.
+        let _swept = fs::remove_dir_all(&self.temporary)
+            .and_then(|()| fs::remove_file(self.temporary.with_extension("lock")));
+    }
+}
+
+/// A shard of paths that no other writer replaces or removes anything in.
+pub(super) struct Locked<'a>(MutexGuard<'a, Option<File>>);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if let Some(file) = self.0.as_ref()
+            && file.unlock().is_err()
+        {
+            // Closing gives the lock back whatever happened.
+            *self.0 = None;
+        }
+    }
+}
+
+/// A file that is not yet an object; removed unless it becomes one.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) published: bool,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.published {
+            let _swept_later = fs::remove_file(&self.path);
+        }
+    }
+}
+
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn absent_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+}
+
+fn make_durable_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_durable_directory(parent)?;
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => sync_directory(parent)?,
+        }
+    }
+    Ok(())
+}
+
+/// A directory with other things in it is most likely a mistyped one.
+fn refuse_foreign(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        if name != "lost+found" && name != OWN {
+            let why = format!(
+                "it is not empty (`{}` lies in it) and no store: name an empty or new directory",
+                name.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+    }
+    Ok(())
+}
+
+fn check_format(own: &Path) -> io::Result<()> {
+    let path = own.join("format");
+    match fs::read_to_string(&path) {
+        Ok(text) if text == FORMAT => Ok(()),
+        Ok(text) if !text.is_empty() => {
+            let why = format!(
+                "it is `{}`, this program reads `{}`",
+                text.trim(),
+                FORMAT.trim()
+            );
+            Err(io::Error::new(io::ErrorKind::InvalidData, why))
+        }
+        // Empty: whoever made it was cut off before there could be any object.
+        Ok(_) => write_format(&path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write_format(&path),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_format(path: &Path) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(FORMAT.as_bytes())?;
+    file.sync_all()
+}
+
+/// Removes what dead processes left. What cannot be removed is left to the next opening.
+fn sweep(temporary: &Path) {
+    let Ok(entries) = fs::read_dir(temporary) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let lock = entry.path();
+        if lock.extension().is_none_or(|extension| extension != "lock") {
+            continue;
+        }
+        let dead = lock_file(&lock).is_ok_and(|file| file.try_lock().is_ok());
+        if dead {
+            let _gone = fs::remove_dir_all(lock.with_extension(""));
+            let _gone = fs::remove_file(&lock);
+        }
+    }
+}
