@@ -137,9 +137,8 @@ impl Acl {
         value
     }
 
-    /// The entries in order.
-    #[must_use]
-    pub fn entries(&self) -> &[AclEntry] {
+    #[cfg(test)]
+    fn entries(&self) -> &[AclEntry] {
         &self.0
     }
 

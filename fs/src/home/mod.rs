@@ -26,6 +26,7 @@ mod flush;
 mod holds;
 mod key;
 mod load;
+mod lock;
 mod namespace;
 mod open;
 mod reader;
