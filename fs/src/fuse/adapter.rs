@@ -62,10 +62,8 @@ const FLAGS: [InitFlags; 13] = [
     InitFlags::FUSE_POSIX_ACL,
 ];
 /// What a mount of the local form asks besides.
-const FLAGS_LOCAL: [InitFlags; 2] = [
-    InitFlags::FUSE_NO_OPEN_SUPPORT,
-    InitFlags::FUSE_NO_OPENDIR_SUPPORT,
-];
+const FLAGS_LOCAL: [InitFlags; 2] =
+    [InitFlags::FUSE_NO_OPEN_SUPPORT, InitFlags::FUSE_NO_OPENDIR_SUPPORT];
 /// What a mount of the shared form asks besides.
 const FLAGS_SHARED: [InitFlags; 2] = [InitFlags::FUSE_POSIX_LOCKS, InitFlags::FUSE_FLOCK_LOCKS];
 
@@ -80,20 +78,12 @@ pub struct Adapter {
 impl Adapter {
     /// Serves the view of `runner`.
     pub fn new(runner: Runner) -> Self {
-        Self {
-            runner,
-            handles: AtomicU64::new(1),
-        }
+        Self { runner, handles: AtomicU64::new(1) }
     }
 
     fn request(&self, op: &'static str, number: INodeNo) -> Result<Request> {
         let target = self.runner.view.target(number.0)?;
-        Ok(Request {
-            op,
-            number: number.0,
-            target,
-            bytes: 0,
-        })
+        Ok(Request { op, number: number.0, target, bytes: 0 })
     }
 
     fn is_local(&self) -> bool {
@@ -118,9 +108,7 @@ impl Adapter {
         };
         let remembers = op == "lookup" && self.runner.view.remembers_absence(&request.target);
         let make = move |target| make(target, name.clone());
-        self.runner.run(request, make, move |result| {
-            entry_reply(result, remembers, reply)
-        });
+        self.runner.run(request, make, move |result| entry_reply(result, remembers, reply));
     }
 
     /// An operation that gives nothing but success.
@@ -130,9 +118,7 @@ impl Adapter {
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
         match self.request(op, number) {
-            Ok(request) => self
-                .runner
-                .run(request, make, |result| empty_reply(&result, reply)),
+            Ok(request) => self.runner.run(request, make, |result| empty_reply(&result, reply)),
             Err(error) => reply.error(errno(&error)),
         }
     }
@@ -143,22 +129,13 @@ impl Adapter {
 }
 
 fn who(req: &fuser::Request) -> Who {
-    Who {
-        uid: req.uid(),
-        gid: req.gid(),
-        tid: req.pid(),
-    }
+    Who { uid: req.uid(), gid: req.gid(), tid: req.pid() }
 }
 
 fn entry_reply(result: Result<Node>, remembers_absence: bool, reply: ReplyEntry) {
     match result {
         Ok(node) => {
-            reply.entry_with_ttls(
-                &node.attr_ttl,
-                &node.name_ttl,
-                &file_attr(&node),
-                GENERATION,
-            );
+            reply.entry_with_ttls(&node.attr_ttl, &node.name_ttl, &file_attr(&node), GENERATION);
         }
         Err(error) if remembers_absence && matches!(error.kind(), ErrorKind::NotFound) => {
             reply.entry(&ABSENCE_TTL, &bare_attr(0, Kind::File), GENERATION);
@@ -222,13 +199,7 @@ fn statfs_reply(room: Room, reply: ReplyStatfs) {
 fn new_node(mode: u32, umask: u32, rdev: u32) -> Result<NewNode> {
     let kind = kind(mode).ok_or(ErrorKind::Invalid)?;
     let (perm, umask) = (perm(mode), perm(umask));
-    Ok(NewNode {
-        kind,
-        perm,
-        umask,
-        rdev,
-        target: Bytes::new(),
-    })
+    Ok(NewNode { kind, perm, umask, rdev, target: Bytes::new() })
 }
 
 /// What `fallocate(2)` is asked for.
@@ -257,11 +228,7 @@ fn rename_mode(flags: RenameFlags) -> Result<RenameMode> {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &fuser::Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        let form = if self.is_local() {
-            FLAGS_LOCAL
-        } else {
-            FLAGS_SHARED
-        };
+        let form = if self.is_local() { FLAGS_LOCAL } else { FLAGS_SHARED };
         for flag in FLAGS.into_iter().chain(form) {
             if config.add_capabilities(flag).is_err() {
                 tracing::debug!(?flag, "the kernel does not offer this");
@@ -295,8 +262,7 @@ impl Filesystem for Adapter {
                         }
                     }
                 };
-                self.runner
-                    .run(request, make, |result| entry_reply(result, false, reply));
+                self.runner.run(request, make, |result| entry_reply(result, false, reply));
             }
             _ => {
                 let make = move |parent, name| {
@@ -325,9 +291,7 @@ impl Filesystem for Adapter {
             async move { view.getattr(target).await }
         };
         match self.request("getattr", ino) {
-            Ok(request) => self
-                .runner
-                .run(request, make, |result| attr_reply(result, reply)),
+            Ok(request) => self.runner.run(request, make, |result| attr_reply(result, reply)),
             Err(error) => reply.error(errno(&error)),
         }
     }
@@ -368,9 +332,7 @@ impl Filesystem for Adapter {
             async move { view.setattr(who, target, set).await }
         };
         match self.request("setattr", ino) {
-            Ok(request) => self
-                .runner
-                .run(request, make, |result| attr_reply(result, reply)),
+            Ok(request) => self.runner.run(request, make, |result| attr_reply(result, reply)),
             Err(error) => reply.error(errno(&error)),
         }
     }
@@ -416,13 +378,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let (perm, umask) = (perm(mode), perm(umask));
-        let node = NewNode {
-            kind: Kind::Dir,
-            perm,
-            umask,
-            rdev: 0,
-            target: Bytes::new(),
-        };
+        let node = NewNode { kind: Kind::Dir, perm, umask, rdev: 0, target: Bytes::new() };
         self.make("mkdir", req, parent, name, node, reply);
     }
 
@@ -435,13 +391,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
-        let node = NewNode {
-            kind: Kind::Symlink,
-            perm: 0o777,
-            umask: 0,
-            rdev: 0,
-            target,
-        };
+        let node = NewNode { kind: Kind::Symlink, perm: 0o777, umask: 0, rdev: 0, target };
         self.make("symlink", req, parent, link_name, node, reply);
     }
 
@@ -475,13 +425,7 @@ impl Filesystem for Adapter {
         self.runner.run(request, make, move |result| match result {
             Ok(node) => {
                 let (ttl, attr) = (node.attr_ttl, file_attr(&node));
-                reply.created(
-                    &ttl,
-                    &attr,
-                    GENERATION,
-                    handle,
-                    FopenFlags::FOPEN_KEEP_CACHE,
-                );
+                reply.created(&ttl, &attr, GENERATION, handle, FopenFlags::FOPEN_KEEP_CACHE);
             }
             Err(error) => reply.error(errno(&error)),
         });
@@ -508,11 +452,7 @@ impl Filesystem for Adapter {
         let (view, who) = (self.runner.view.clone(), who(req));
         let decoded = || -> Result<_> {
             let names = [Name::new(name.as_bytes())?, Name::new(newname.as_bytes())?];
-            Ok((
-                names,
-                rename_mode(flags)?,
-                view.pair(parent.0, newparent.0)?,
-            ))
+            Ok((names, rename_mode(flags)?, view.pair(parent.0, newparent.0)?))
         };
         let (names, mode, pair) = match decoded() {
             Ok(decoded) => decoded,
@@ -581,9 +521,7 @@ impl Filesystem for Adapter {
             async move { view.read(target, offset, size).await }
         };
         match self.request("read", ino) {
-            Ok(request) => self
-                .runner
-                .run(request, make, |result| data_reply(result, reply)),
+            Ok(request) => self.runner.run(request, make, |result| data_reply(result, reply)),
             Err(error) => reply.error(errno(&error)),
         }
     }
@@ -615,11 +553,10 @@ impl Filesystem for Adapter {
         };
         match self.request("write", ino) {
             Ok(request) => {
-                self.runner
-                    .run(Request { bytes, ..request }, make, |result| match result {
-                        Ok(written) => reply.written(written),
-                        Err(error) => reply.error(errno(&error)),
-                    });
+                self.runner.run(Request { bytes, ..request }, make, |result| match result {
+                    Ok(written) => reply.written(written),
+                    Err(error) => reply.error(errno(&error)),
+                });
             }
             Err(error) => reply.error(errno(&error)),
         }
@@ -795,9 +732,7 @@ impl Filesystem for Adapter {
         };
         match self.request("getxattr", ino) {
             Ok(request) => {
-                self.runner.run(request, make, move |result| {
-                    xattr_reply(result, size, reply)
-                });
+                self.runner.run(request, make, move |result| xattr_reply(result, size, reply));
             }
             Err(error) => reply.error(errno(&error)),
         }
@@ -811,9 +746,7 @@ impl Filesystem for Adapter {
         };
         match self.request("listxattr", ino) {
             Ok(request) => {
-                self.runner.run(request, make, move |result| {
-                    xattr_reply(result, size, reply)
-                });
+                self.runner.run(request, make, move |result| xattr_reply(result, size, reply));
             }
             Err(error) => reply.error(errno(&error)),
         }
@@ -1035,8 +968,7 @@ impl Adapter {
             let (view, name) = (view.clone(), name.clone());
             async move { view.remove(who, target, name, dir).await }
         };
-        self.runner
-            .run(request, make, |result| empty_reply(&result, reply));
+        self.runner.run(request, make, |result| empty_reply(&result, reply));
     }
 
     fn sync(&self, op: &'static str, ino: INodeNo, reply: ReplyEmpty) {

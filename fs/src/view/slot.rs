@@ -58,10 +58,7 @@ pub struct Slot {
 
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot")
-            .field("name", &self.name)
-            .field("volume", &self.volume)
-            .finish()
+        f.debug_struct("Slot").field("name", &self.name).field("volume", &self.volume).finish()
     }
 }
 
@@ -76,9 +73,7 @@ pub struct Attachment {
 
 impl std::fmt::Debug for Attachment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Attachment")
-            .field("slot", &self.slot)
-            .finish_non_exhaustive()
+        f.debug_struct("Attachment").field("slot", &self.slot).finish_non_exhaustive()
     }
 }
 
@@ -171,6 +166,23 @@ impl Slot {
         }
     }
 
+    /// The open home answers nothing any more (another owner had it, or it gave up): the next
+    /// operation opens it again, or is told why not.
+    pub fn give_up(self: &Arc<Self>) {
+        let Some(open) = self.opened() else { return };
+        let slot = Arc::clone(self);
+        tokio::spawn(async move {
+            let _turning = slot.turning.lock().await;
+            let same = slot.opened().is_some_and(|now| Arc::ptr_eq(&now, &open));
+            if same {
+                *slot.open.write() = None;
+                // It has nothing left to lose; an error was its reason to end.
+                drop(open.home.close().await);
+                tracing::warn!(home = %slot.name, "the home ended; it opens again when it can");
+            }
+        });
+    }
+
     /// From now on the home is not opened any more: the daemon ends, or the home is removed.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
@@ -206,9 +218,7 @@ impl Slot {
     fn take_unused(&self, used_ms: u64) -> Option<Arc<OpenHome>> {
         let mut place = self.open.write();
         let unused = self.used_ms.load(Ordering::Relaxed) == used_ms
-            && place
-                .as_ref()
-                .is_some_and(|open| Arc::strong_count(open) == 1);
+            && place.as_ref().is_some_and(|open| Arc::strong_count(open) == 1);
         if unused { place.take() } else { None }
     }
 
