@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::data::{contents, contents_mut};
 use super::dirty::{Piece, Slices};
 use super::extent::{Captured, ExtentList, Source};
+use super::holds::{Holds, RefKey};
 use super::key;
 use super::record::{ExtentRecord, INLINE_EXTENTS_MAX, InlineExtents, Place};
 use super::state::{DataPart, State};
@@ -112,7 +113,14 @@ impl State {
     }
 
     /// Places a synced capture's pieces in the transaction where they are small enough.
-    pub fn place_small(&mut self, capture: &Capture) -> bool {
+    pub fn place_small(&mut self, capture: &Capture, holds: &Arc<Holds>) -> bool {
+        // It must enter this very transaction, with which the values travel.
+        let file = self.inodes.get(&capture.ino).and_then(|i| i.file.as_ref());
+        let next = file.is_some_and(|f| f.captures.len() == 1)
+            && capture.waits.iter().all(|piece| piece.place().is_some());
+        if !next {
+            return false;
+        }
         let bytes: u64 = capture.pieces.iter().map(|(_, p)| u64::from(p.len)).sum();
         let small = capture.pieces.len() <= SMALL_PIECES_MAX
             && capture.pieces.iter().all(|(_, p)| p.len <= SMALL_BYTES_MAX)
@@ -128,7 +136,7 @@ impl State {
             self.unwritten.insert(id, value.clone());
             self.txn.smalls.insert(id, (capture.ino, value));
             self.txn.start();
-            piece.set_place(Place::Small { id, at: 0 }, None);
+            piece.set_place(Place::Small { id, at: 0 }, Some(holds.hold(RefKey::Small(id))));
         }
         self.small_bytes += bytes;
         if bytes > 0 {

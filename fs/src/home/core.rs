@@ -74,6 +74,7 @@ pub struct Core {
     pub(super) candidates: Candidates,
     pub(super) tidying: AtomicBool,
     pub(super) armed: AtomicBool,
+    pub(super) pressed: AtomicBool,
     pub(super) closing: AtomicBool,
     pub(super) reaping: AtomicBool,
     pub(super) ended: watch::Sender<bool>,
@@ -156,6 +157,13 @@ impl Core {
         if busy && !self.armed.swap(true, Ordering::Relaxed) {
             self.wake.notify_one();
         } else if state.txn.len() >= TXN_RECORDS_MAX {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Memory is getting tight: the driver should write now.
+    pub fn press(&self) {
+        if !self.pressed.swap(true, Ordering::Relaxed) {
             self.wake.notify_one();
         }
     }
@@ -313,6 +321,7 @@ impl Core {
         let now = Instant::now();
         let closing = self.closing.load(Ordering::Acquire);
         let mut state = self.state.lock();
+        self.pressed.store(false, Ordering::Relaxed);
         let tight = self.budget.is_tight();
         let due: Vec<Ino> = state
             .fresh

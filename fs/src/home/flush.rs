@@ -63,14 +63,14 @@ impl Core {
                 return file.captures.back().cloned();
             }
             let capture = state.capture(ino, true)?;
-            let placed = state.place_small(&capture);
+            let placed = state.place_small(&capture, &self.holds);
             if placed {
                 capture.set_stored();
                 state.complete(ino);
             }
             (capture, placed)
         };
-        if !placed || !capture.waits.is_empty() {
+        if !placed {
             self.start_flush(vec![Arc::clone(&capture)]);
         }
         Some(capture)

@@ -370,6 +370,8 @@ impl Home {
             .await?;
         if large {
             core.flush_if_large(ino);
+        } else if core.budget.is_tight() {
+            core.press();
         }
         Ok(written)
     }

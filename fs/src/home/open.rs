@@ -117,6 +117,7 @@ impl Home {
             candidates: Candidates::default(),
             tidying: AtomicBool::new(false),
             armed: AtomicBool::new(false),
+            pressed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             reaping: AtomicBool::new(false),
             ended: watch::Sender::new(false),
