@@ -114,13 +114,6 @@ impl State {
 
     /// Places a synced capture's pieces in the transaction where they are small enough.
     pub fn place_small(&mut self, capture: &Capture, holds: &Arc<Holds>) -> bool {
-        // It must enter this very transaction, with which the values travel.
-        let file = self.inodes.get(&capture.ino).and_then(|i| i.file.as_ref());
-        let next = file.is_some_and(|f| f.captures.len() == 1)
-            && capture.waits.iter().all(|piece| piece.place().is_some());
-        if !next {
-            return false;
-        }
         let bytes: u64 = capture.pieces.iter().map(|(_, p)| u64::from(p.len)).sum();
         let small = capture.pieces.len() <= SMALL_PIECES_MAX
             && capture.pieces.iter().all(|(_, p)| p.len <= SMALL_BYTES_MAX)
@@ -136,7 +129,9 @@ impl State {
             self.unwritten.insert(id, value.clone());
             self.txn.smalls.insert(id, (capture.ino, value));
             self.txn.start();
-            piece.set_place(Place::Small { id, at: 0 }, Some(holds.hold(RefKey::Small(id))));
+            // The capture may have to wait for earlier ones of its file, over a commit or several.
+            let hold = holds.hold(RefKey::Small(id));
+            piece.set_place(Place::Small { id, at: 0 }, Some(hold));
         }
         self.small_bytes += bytes;
         if bytes > 0 {

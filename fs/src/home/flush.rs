@@ -70,7 +70,7 @@ impl Core {
             }
             (capture, placed)
         };
-        if !placed {
+        if !placed || !capture.waits.is_empty() {
             self.start_flush(vec![Arc::clone(&capture)]);
         }
         Some(capture)

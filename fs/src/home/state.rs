@@ -244,7 +244,9 @@ impl Inode {
     /// The record to commit: data that is not durable yet shows as it was.
     pub fn record(&self) -> InodeRecord {
         let mut attr = self.attr;
-        let mut inline = Some(InlineExtents::new());
+        // A file whose contents are being freed still has extents of its own in the database.
+        let freeing = attr.kind == Kind::File && self.file.is_none();
+        let mut inline = (!freeing).then(InlineExtents::new);
         if let Some(file) = &self.file {
             if let Some(durable) = file.durable {
                 attr.size = durable.size;
