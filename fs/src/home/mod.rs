@@ -27,6 +27,7 @@ mod holds;
 pub mod homes;
 mod key;
 mod load;
+mod lock;
 mod namespace;
 mod open;
 pub mod owner;
