@@ -24,10 +24,10 @@ use super::attr::{GENERATION, bare_attr, file_attr, file_type, kind, perm, set_t
 use super::errno::errno;
 use super::serve::{Request, Runner};
 use crate::home::{
-    ErrorKind, Falloc, Kind, Name, NewNode, ReadPieces, RenameMode, Result, Seek, SetAttr,
-    WriteMode, XattrMode,
+    ErrorKind, Falloc, Kind, LockKind, Name, NewNode, ReadPieces, RenameMode, Result, Seek,
+    SetAttr, WriteMode, XattrMode,
 };
-use crate::view::{Form, Line, Node, Pair, Room, Target, Who};
+use crate::view::{Form, Line, LockAnswer, LockRequest, Node, Pair, Room, Target, Who};
 
 /// Largest write, and with it largest read, of one request.
 const WRITE_BYTES_MAX: u32 = 1 << 20;
@@ -211,6 +211,22 @@ fn falloc(mode: i32) -> Result<Falloc> {
         libc::FALLOC_FL_ZERO_RANGE => Falloc::ZeroRange { keep_size },
         _ => return Err(ErrorKind::NotSupported.into()),
     })
+}
+
+fn lock_request(
+    fh: FileHandle,
+    owner: LockOwner,
+    start: u64,
+    end: u64,
+    typ: i32,
+    pid: u32,
+) -> LockRequest {
+    let kind = match typ {
+        libc::F_RDLCK => Some(LockKind::Shared),
+        libc::F_WRLCK => Some(LockKind::Exclusive),
+        _ => None,
+    };
+    LockRequest { handle: fh.0, owner: owner.0, kind, start, end, pid }
 }
 
 fn rename_mode(flags: RenameFlags) -> Result<RenameMode> {
@@ -565,27 +581,33 @@ impl Filesystem for Adapter {
     fn flush(
         &self,
         _req: &fuser::Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _fh: FileHandle,
-        _lock_owner: LockOwner,
+        lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        match self.is_local() {
-            true => reply.error(Errno::ENOSYS),
-            false => reply.ok(),
+        if self.is_local() {
+            return reply.error(Errno::ENOSYS);
         }
+        if let Ok(target) = self.runner.view.target(ino.0) {
+            self.runner.view.closed(&target, lock_owner.0);
+        }
+        reply.ok();
     }
 
     fn release(
         &self,
         _req: &fuser::Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
+        ino: INodeNo,
+        fh: FileHandle,
         _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
+        lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        if let Ok(target) = self.runner.view.target(ino.0) {
+            self.runner.view.released(&target, fh.0, lock_owner.map(|owner| owner.0));
+        }
         reply.ok();
     }
 
@@ -855,32 +877,58 @@ impl Filesystem for Adapter {
     fn getlk(
         &self,
         _req: &fuser::Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _lock_owner: LockOwner,
-        _start: u64,
-        _end: u64,
-        _typ: i32,
-        _pid: u32,
+        ino: INodeNo,
+        fh: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
         reply: ReplyLock,
     ) {
-        reply.error(Errno::ENOSYS);
+        let view = &self.runner.view;
+        let lock = lock_request(fh, lock_owner, start, end, typ, pid);
+        let found = view.target(ino.0).and_then(|target| view.get_lock(&target, &lock));
+        match found {
+            Ok(Some(held)) => {
+                let typ = match held.kind {
+                    LockKind::Shared => libc::F_RDLCK,
+                    LockKind::Exclusive => libc::F_WRLCK,
+                };
+                reply.locked(held.start, held.end, typ, held.pid);
+            }
+            Ok(None) => reply.locked(0, 0, libc::F_UNLCK, 0),
+            Err(error) => reply.error(errno(&error)),
+        }
     }
 
     fn setlk(
         &self,
-        _req: &fuser::Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _lock_owner: LockOwner,
-        _start: u64,
-        _end: u64,
-        _typ: i32,
-        _pid: u32,
-        _sleep: bool,
+        req: &fuser::Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
+        sleep: bool,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
+        let (view, who) = (self.runner.view.clone(), who(req));
+        let lock = lock_request(fh, lock_owner, start, end, typ, pid);
+        let request = match self.request("setlk", ino) {
+            Ok(request) => request,
+            Err(error) => return reply.error(errno(&error)),
+        };
+        let target = request.target.clone();
+        let future = async move { view.set_lock(who, target, lock, sleep).await };
+        self.runner.run_unbounded(request, future, |result| match result {
+            Ok(LockAnswer::Done) => reply.ok(),
+            Ok(LockAnswer::Interrupted) => reply.error(Errno::EINTR),
+            Ok(LockAnswer::Unknown) => reply.error(Errno::ENOLCK),
+            Err(error) => reply.error(errno(&error)),
+        });
     }
 
     // What is left has no meaning here; without these the transport would log every request.

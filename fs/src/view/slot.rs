@@ -17,11 +17,15 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::directory::{Directory, Head};
 use super::gate::Gate;
+use super::locks::FileLocks;
 use super::stats::Counters;
 use crate::home::{Change, ClientId, Error, ErrorKind, Home, Ino, Result};
 
 /// How long a failed opening is answered from memory before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Numbers of attachments, for the owners of locks.
+static NEXT_MOUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Receives the changes that others make to what a mount caches.
 pub trait Invalidate: Send + Sync + 'static {
@@ -45,6 +49,8 @@ pub struct Slot {
     pub gate: Gate,
     /// What was done in it.
     pub counters: Counters,
+    /// Locks that mounts of the shared form leave to the daemon.
+    pub locks: FileLocks,
     directory: Arc<dyn Directory>,
     head: RwLock<Head>,
     open: RwLock<Option<Arc<OpenHome>>>,
@@ -66,6 +72,8 @@ impl std::fmt::Debug for Slot {
 pub struct Attachment {
     /// The home.
     pub slot: Arc<Slot>,
+    /// Tells owners of locks of different mounts apart, also while the home is closed.
+    pub mount: ClientId,
     client: AtomicU32,
     references: Mutex<HashMap<Ino, u64>>,
     invalidate: Arc<dyn Invalidate>,
@@ -86,6 +94,7 @@ impl Slot {
             name: Arc::clone(&head.name),
             gate: Gate::default(),
             counters: Counters::default(),
+            locks: FileLocks::default(),
             directory,
             head: RwLock::new(head),
             open: RwLock::new(None),
@@ -281,6 +290,7 @@ impl Attachment {
     pub fn new(slot: &Arc<Slot>, invalidate: Arc<dyn Invalidate>) -> Arc<Self> {
         let attachment = Arc::new(Self {
             slot: Arc::clone(slot),
+            mount: ClientId(NEXT_MOUNT.fetch_add(1, Ordering::Relaxed)),
             client: AtomicU32::new(0),
             references: Mutex::default(),
             invalidate,
@@ -347,6 +357,7 @@ impl Attachment {
         let mut all = self.slot.attachments.lock();
         all.retain(|other| !Arc::ptr_eq(other, self));
         self.references.lock().clear();
+        self.slot.locks.release_mount(self.mount);
         if let Some(open) = self.slot.opened() {
             open.home.detach(self.client());
         }
