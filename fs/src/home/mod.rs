@@ -53,6 +53,9 @@ use tokio::sync::broadcast;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
+pub use lock::{
+    Lock, LockKind, LockOwner, LockSpace, LockTable, Progress, RANGE_END_MAX, WaiterId,
+};
 pub use open::OpenHome;
 pub use tenure::{Tenure, Undisputed};
 pub use types::*;
