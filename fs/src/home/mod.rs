@@ -23,6 +23,7 @@ mod dirty;
 mod error;
 mod extent;
 mod flush;
+pub mod fsck;
 mod holds;
 mod key;
 mod load;
