@@ -23,6 +23,8 @@ mod dirty;
 mod error;
 mod extent;
 mod flush;
+#[cfg(test)]
+mod format;
 pub mod fsck;
 mod holds;
 mod key;

@@ -398,6 +398,9 @@ impl TableView {
         range: Range<Vec<u8>>,
         rows_max: usize,
     ) -> Result<Vec<(Bytes, Bytes)>> {
+        if range.is_empty() || rows_max == 0 {
+            return Ok(Vec::new());
+        }
         let failed = |error| explain(&self.path, &error);
         // What a check reads once shall not drive out what the home reads often.
         let options = ScanOptions { cache_blocks: false, ..scan_options(rows_max) };
@@ -476,6 +479,9 @@ impl TableReader {
         range: Range<Vec<u8>>,
         rows_max: usize,
     ) -> Result<Vec<(Bytes, Bytes)>> {
+        if range.is_empty() || rows_max == 0 {
+            return Ok(Vec::new());
+        }
         let failed = |error| explain(&self.path, &error);
         let mut found = self.reader.scan(range).await.map_err(failed)?;
         let mut rows = Vec::new();

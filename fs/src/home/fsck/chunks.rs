@@ -168,12 +168,7 @@ impl Check<'_> {
                     "{} bytes in {} chunks, should be {} in {}",
                     row.live_bytes, row.live_chunks, row.found_bytes, row.found_chunks
                 );
-                self.find(
-                    Invariant::SegmentLive,
-                    format_args!("segment {}", row.id),
-                    detail,
-                    &[],
-                );
+                self.find(Invariant::SegmentLive, format_args!("segment {}", row.id), detail, &[]);
                 let (bytes, chunks) = (row.found_bytes, row.found_chunks);
                 self.fix(Fix::SetSegmentLive { id: row.id, bytes, chunks });
             }

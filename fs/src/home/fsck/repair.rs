@@ -45,8 +45,7 @@ pub async fn repair(
 ) -> Result<Repaired> {
     let tables = prefix.clone().join_path("tables");
     let opened = TableOptions::default();
-    let table =
-        Table::open(Arc::clone(meta), tables.as_ref(), &shared.tables, opened).await?;
+    let table = Table::open(Arc::clone(meta), tables.as_ref(), &shared.tables, opened).await?;
     let repaired = rounds(&table, &**data, prefix, options, progress).await;
     let closed = table.close().await;
     let repaired = repaired?;

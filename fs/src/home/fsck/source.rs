@@ -79,7 +79,7 @@ impl<'a> Cursor<'a> {
     }
 
     async fn fill(&mut self) -> Result<()> {
-        if !self.page.is_empty() || self.done {
+        if !self.page.is_empty() || self.done || self.range.is_empty() {
             return Ok(());
         }
         let rows = self.view.scan(self.range.clone(), self.rows).await?;

@@ -163,7 +163,8 @@ impl Check<'_> {
             let ino = Ino(row.ino);
             let object = format!("inode {ino}");
             if row.is_lost() {
-                let detail = if row.is_dir() { format!("{} entries", row.found) } else { String::new() };
+                let detail =
+                    if row.is_dir() { format!("{} entries", row.found) } else { String::new() };
                 self.find(Invariant::InodeLost, object, detail, &[ino]);
                 self.fix(Fix::LinkLost(ino));
                 continue;
@@ -182,7 +183,10 @@ impl Check<'_> {
             if row.nlink != links && !(self.doubtful && row.nlink > links) {
                 let detail = format!("{}, should be {links}", row.nlink);
                 self.find(Invariant::LinkCount, object, detail, &[ino]);
-                self.fix(Fix::SetInode(ino, InodeFix { nlink: Some(links), ..InodeFix::default() }));
+                self.fix(Fix::SetInode(
+                    ino,
+                    InodeFix { nlink: Some(links), ..InodeFix::default() },
+                ));
             }
             if row.orphan && row.links > 0 {
                 let detail = format!("{} entries", row.links);

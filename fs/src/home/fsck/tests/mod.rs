@@ -143,14 +143,10 @@ impl Bed {
 
     pub async fn edit(&self) -> Edit {
         let options = TableOptions::default();
-        let table = Table::open(
-            Arc::clone(&self.meta),
-            "homes/alice/tables",
-            &self.shared.tables,
-            options,
-        )
-        .await
-        .expect("opens");
+        let table =
+            Table::open(Arc::clone(&self.meta), "homes/alice/tables", &self.shared.tables, options)
+                .await
+                .expect("opens");
         Edit { table, batch: Batch::default() }
     }
 
