@@ -133,10 +133,15 @@ impl Ceph {
         self.wait_for_pool(name)
     }
 
-    /// Sets or clears the cluster's full flag, which every pool obeys.
+    /// Has every OSD believe that it is full, or no longer. The pools' flags, and the clients,
+    /// follow within some seconds.
     pub fn set_full(&self, full: bool) -> Result<()> {
-        self.ceph(&["osd", if full { "set" } else { "unset" }, "full"])
-            .map(drop)
+        let kind = if full { "full" } else { "none" };
+        let osds = self.osds.lock().expect("no panic").len();
+        for id in 0..osds {
+            self.ceph(&["tell", &format!("osd.{id}"), "injectfull", kind])?;
+        }
+        Ok(())
     }
 
     /// Adds a user; gives the path of its keyring. `caps` as in `&["mon", "allow r"]`.
@@ -150,9 +155,23 @@ impl Ceph {
         Ok(keyring)
     }
 
-    /// Has the cluster hear a client no more. The address is as in `ceph osd blocklist`.
-    pub fn blocklist(&self, address: &str) -> Result<()> {
-        self.ceph(&["osd", "blocklist", "add", address]).map(drop)
+    /// Has the cluster hear the present clients of a user no more; gives how many these are.
+    pub fn blocklist(&self, user: &str) -> Result<usize> {
+        let sessions = self.ceph(&["tell", "mon.a", "sessions"])?;
+        let sessions: serde_json::Value = serde_json::from_str(&sessions)?;
+        let entity = format!("client.{user}");
+        let mut lines = Vec::new();
+        for session in sessions.as_array().into_iter().flatten() {
+            let address = &session["addrs"]["addrvec"][0];
+            if session["entity_name"] == entity.as_str()
+                && let (Some(addr), Some(nonce)) =
+                    (address["addr"].as_str(), address["nonce"].as_u64())
+            {
+                lines.push(format!("osd blocklist add {addr}/{nonce}"));
+            }
+        }
+        self.script(&lines)?;
+        Ok(lines.len())
     }
 
     pub fn start_mon(&self) -> Result<()> {

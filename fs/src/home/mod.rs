@@ -27,10 +27,12 @@ mod flush;
 mod format;
 pub mod fsck;
 mod holds;
+pub mod homes;
 mod key;
 mod load;
 mod namespace;
 mod open;
+pub mod owner;
 mod reader;
 mod reap;
 mod record;
@@ -38,6 +40,7 @@ mod segment;
 mod state;
 mod sweep;
 mod table;
+mod tenure;
 mod tidy;
 mod transaction;
 mod trouble;
@@ -53,6 +56,7 @@ use tokio::sync::broadcast;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
 pub use open::OpenHome;
+pub use tenure::{Tenure, Undisputed};
 pub use types::*;
 
 use self::core::Core;
@@ -371,6 +375,8 @@ impl Home {
             .await?;
         if large {
             core.flush_if_large(ino);
+        } else if core.budget.is_tight() {
+            core.press();
         }
         Ok(written)
     }
@@ -481,6 +487,12 @@ impl Home {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.core.troubles.last()
+    }
+
+    /// Another owner has the home: nothing is acknowledged any more, what is not in the store
+    /// is lost to its users.
+    pub fn fence(&self) {
+        self.core.fail(&ErrorKind::Fenced.into());
     }
 
     /// Takes no more changes, commits everything and gives the home up. Idempotent.

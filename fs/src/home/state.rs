@@ -525,11 +525,6 @@ impl State {
         gone
     }
 
-    /// The names of all directories in memory: a measure of the memory they take.
-    pub fn cached_names(&self) -> usize {
-        self.inodes.values().filter_map(|i| i.dir.as_ref()).map(|d| d.buckets.len()).sum()
-    }
-
     /// Notes that a file's data differs from the database from now on.
     pub fn note_fresh(&mut self, ino: Ino, now: Instant, bytes: u64) {
         let Some(inode) = self.inodes.get_mut(&ino) else { return };

@@ -26,6 +26,7 @@ pub async fn open(
         root_gid: 1000,
         root_perm: 0o700,
         shared: Arc::clone(shared),
+        tenure: Arc::new(Undisputed),
         seed: Some(1),
     };
     Home::open(open).await.expect("opens")

@@ -1,0 +1,41 @@
+//! From what went wrong in a home to what a system call gives.
+
+use fuser::Errno;
+
+use crate::home::{Error, ErrorKind};
+
+/// The `errno` of an error.
+pub fn errno(error: &Error) -> Errno {
+    let code = match error.kind() {
+        ErrorKind::NotFound => libc::ENOENT,
+        ErrorKind::Stale | ErrorKind::Fenced => libc::ESTALE,
+        ErrorKind::Exists => libc::EEXIST,
+        ErrorKind::NotDir => libc::ENOTDIR,
+        ErrorKind::IsDir => libc::EISDIR,
+        ErrorKind::NotEmpty => libc::ENOTEMPTY,
+        ErrorKind::NameTooLong => libc::ENAMETOOLONG,
+        ErrorKind::Invalid => libc::EINVAL,
+        ErrorKind::NotSupported => libc::EOPNOTSUPP,
+        ErrorKind::NotPermitted => libc::EPERM,
+        ErrorKind::ReadOnly => libc::EROFS,
+        ErrorKind::TooManyLinks => libc::EMLINK,
+        ErrorKind::FileTooLarge => libc::EFBIG,
+        ErrorKind::NoData => libc::ENXIO,
+        ErrorKind::NoAttribute => libc::ENODATA,
+        ErrorKind::AttributeTooBig => libc::E2BIG,
+        ErrorKind::OverQuota => libc::EDQUOT,
+        ErrorKind::NoSpace => libc::ENOSPC,
+        ErrorKind::WouldBlock => libc::EAGAIN,
+        ErrorKind::Deadlock => libc::EDEADLK,
+        ErrorKind::Closed | ErrorKind::Unavailable(_) | ErrorKind::Corrupt(_) => libc::EIO,
+    };
+    Errno::from_i32(code)
+}
+
+/// Whether an operator must hear of it; everything else is normal work.
+pub fn is_fault(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unavailable(_) | ErrorKind::Corrupt(_) | ErrorKind::Fenced | ErrorKind::Closed
+    )
+}

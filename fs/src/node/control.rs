@@ -1,0 +1,215 @@
+//! What commands say to a running daemon and what it answers: one JSON object per line.
+//!
+//! A command sends one [`Request`]; the daemon answers with any number of [`Reply::Progress`]
+//! and then exactly one [`Reply::Done`] or [`Reply::Failed`]. Field names are stable: scripts
+//! see them as the output of `--json`. Sizes are in bytes, times in seconds since 1970.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::view::CountersNow;
+
+/// Where the socket lies in a data directory.
+pub const SOCKET: &str = "run/yadokari.sock";
+/// Longest line that is read.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// What a command asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Request {
+    /// How the daemon fares. Gives [`Status`].
+    Status,
+    /// Counters of the homes that the caller may see. Gives a list of [`HomeStats`].
+    Stats,
+    /// All homes that the caller may see. Gives a list of [`HomeInfo`].
+    HomeList,
+    /// One home. Gives [`HomeInfo`].
+    HomeShow {
+        /// Its name.
+        name: String,
+    },
+    /// Makes a home. Gives [`HomeInfo`].
+    HomeCreate {
+        /// Its name.
+        name: String,
+        /// User and group id of the owner; the user called like the home where it is left out.
+        owner: Option<(u32, u32)>,
+        /// Limit of bytes.
+        bytes: Option<u64>,
+        /// Limit of inodes.
+        inodes: Option<u64>,
+    },
+    /// Changes limits; what is left out stays. Gives [`HomeInfo`].
+    HomeSetQuota {
+        /// Its name.
+        name: String,
+        /// Limit of bytes; `u64::MAX` for none.
+        bytes: Option<u64>,
+        /// Limit of inodes; `u64::MAX` for none.
+        inodes: Option<u64>,
+    },
+    /// Removes a home. Gives nothing.
+    HomeRemove {
+        /// Its name.
+        name: String,
+    },
+    /// Undoes a removal. Gives [`HomeInfo`].
+    HomeRestore {
+        /// Its name.
+        name: String,
+    },
+    /// Makes everything durable, of one home or of all that the caller may see. Gives nothing.
+    Sync {
+        /// The home.
+        home: Option<String>,
+    },
+    /// Shows one home at a directory, whose descriptor comes with the request. Gives the path.
+    Mount {
+        /// The home.
+        home: String,
+        /// What the caller calls the directory.
+        path: PathBuf,
+    },
+    /// Ends a mount that `Mount` made. Gives nothing.
+    Umount {
+        /// The directory, absolute and without symbolic links.
+        path: PathBuf,
+        /// Detach it even if it is in use.
+        lazy: bool,
+    },
+    /// Ends the daemon as SIGTERM does. Gives nothing, before it ends.
+    Shutdown,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// Work goes on.
+    Progress(Progress),
+    /// Work is done.
+    Done(serde_json::Value),
+    /// Work failed or was refused.
+    Failed(Failure),
+}
+
+/// How far work is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done, for people.
+    pub what: String,
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all, where it is known.
+    pub of: Option<u64>,
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What the caller can do about it; the command's exit code.
+    pub kind: FailureKind,
+    /// For people.
+    pub message: String,
+}
+
+/// What a caller can do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// The request makes no sense: exit code 2.
+    Usage,
+    /// There is no such thing: exit code 3.
+    NotFound,
+    /// Not allowed, or not now: exit code 4.
+    Refused,
+    /// It did not work: exit code 1.
+    Failed,
+}
+
+/// How a daemon fares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub since: u64,
+    /// Its version.
+    pub version: String,
+    /// Where all homes are shown.
+    pub homes_mount: Option<PathBuf>,
+    /// Mounts of single homes that the caller may see.
+    pub mounts: Vec<MountInfo>,
+    /// Homes that are open.
+    pub homes_open: u64,
+    /// Bytes that the store can hold.
+    pub store_bytes: Option<u64>,
+    /// Bytes that are free in the store.
+    pub store_bytes_free: Option<u64>,
+}
+
+/// A mount of one home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountInfo {
+    /// The home.
+    pub home: String,
+    /// Where it is shown.
+    pub path: PathBuf,
+    /// For whom.
+    pub uid: u32,
+}
+
+/// A home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeInfo {
+    /// Its name.
+    pub name: String,
+    /// Its volume number: the upper 24 bits of its inode numbers.
+    pub volume: u32,
+    /// Owner of its root directory.
+    pub uid: u32,
+    /// Group of its root directory.
+    pub gid: u32,
+    /// Charged bytes.
+    pub bytes: u64,
+    /// Limit of bytes; none where it is left out.
+    pub bytes_limit: Option<u64>,
+    /// Inodes.
+    pub inodes: u64,
+    /// Limit of inodes; none where it is left out.
+    pub inodes_limit: Option<u64>,
+    /// Whether this daemon has it open.
+    pub open: bool,
+}
+
+/// Live counters of a home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeStats {
+    /// Its name.
+    pub name: String,
+    /// Whether this daemon has it open.
+    pub open: bool,
+    /// Requests that wait for the store now.
+    pub waiting: u64,
+    /// Counters since the daemon started.
+    #[serde(flatten)]
+    pub counters: CountersNow,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_one_line_that_reads_back() {
+        let request = Request::HomeShow {
+            name: "alice\n".into(),
+        };
+        let line = serde_json::to_string(&request).unwrap();
+        assert_eq!(line, r#"{"command":"home-show","name":"alice\n"}"#);
+        assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+    }
+}

@@ -1,0 +1,72 @@
+//! What the daemon needs of the store's records of homes; one implementation per kind of store.
+
+use async_trait::async_trait;
+
+use crate::home::{Attr, Home, Quota, Result, Usage};
+use crate::view::{Head, Space};
+
+/// A home that is to be made.
+#[derive(Clone, Debug)]
+pub struct NewHome {
+    /// Its name.
+    pub name: String,
+    /// Owner of its root directory: user and group.
+    pub owner: (u32, u32),
+    /// Its limits.
+    pub quota: Quota,
+}
+
+/// The records of homes in a store.
+#[async_trait]
+pub trait Records: Send + Sync + 'static {
+    /// One home; `None` where there is none or it was removed.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Corrupt`.
+    async fn show(&self, name: &str) -> Result<Option<Head>>;
+
+    /// All homes.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn list(&self) -> Result<Vec<Head>>;
+
+    /// Makes an empty home.
+    ///
+    /// # Errors
+    /// `Exists` where there is one; `NotPermitted` where one was removed and can be restored.
+    async fn create(&self, new: NewHome) -> Result<Head>;
+
+    /// Changes the limits of a home that is not open here.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    async fn set_quota(&self, name: &str, quota: Quota) -> Result<Head>;
+
+    /// Removes a home that is not open; it can be restored for some days.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    async fn remove(&self, name: &str) -> Result<()>;
+
+    /// Undoes a removal.
+    ///
+    /// # Errors
+    /// `NotFound`, `Exists`, `Unavailable`.
+    async fn restore(&self, name: &str) -> Result<Head>;
+
+    /// Opens a home as its owner.
+    ///
+    /// # Errors
+    /// `NotFound`; `Fenced` where another owner lives; `Unavailable`, `Corrupt`.
+    async fn open(&self, head: &Head) -> Result<Home>;
+
+    /// Notes what a head shows of a home that was closed here.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn closed(&self, head: &Head, root: Attr, usage: Usage) -> Result<Head>;
+
+    /// The size of the store, where it can tell. Never waits.
+    fn space(&self) -> Option<Space>;
+}

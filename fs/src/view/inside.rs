@@ -1,0 +1,449 @@
+//! Operations on the inodes of a mount: each goes to the directory of homes or into one home.
+
+use bytes::Bytes;
+
+use super::{Attachment, Line, MOUNT_ROOT, Node, Room, Target, View, Who, add};
+use crate::home::{
+    Attr, ErrorKind, Falloc, Ino, Kind, Name, NewNode, ReadPieces, RenameMode, Result, Seek,
+    SetAttr, WriteMode, XattrMode,
+};
+
+/// Access ACLs, whose setting can cost a file its set-gid bit.
+const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+/// Set-group-id.
+const S_ISGID: u16 = 0o2000;
+
+/// Two inodes that an operation names.
+#[derive(Clone, Debug)]
+pub enum Pair {
+    /// Both in one home.
+    Same(std::sync::Arc<Attachment>, Ino, Ino),
+    /// In two homes, or not in a home.
+    Apart,
+}
+
+impl View {
+    /// Name to inode; counts a reference.
+    ///
+    /// # Errors
+    /// `NotFound`, and those of the home.
+    pub async fn lookup(&self, who: Who, parent: Target, name: Name) -> Result<Node> {
+        match parent {
+            Target::Homes => self.homes_lookup(who, &name).await,
+            Target::Inside(at, ino) => {
+                let open = at.home().await?;
+                let attr = open.home.lookup(at.client(), ino, name).await?;
+                at.referred(attr.ino);
+                Ok(self.node(&at, attr))
+            }
+        }
+    }
+
+    /// The inode itself (`.`), for handles that outlive the kernel's memory; counts a reference.
+    ///
+    /// # Errors
+    /// `Stale` where it is gone, and those of the home.
+    pub async fn lookup_self(&self, target: Target) -> Result<Node> {
+        let node = self.getattr(target.clone()).await?;
+        if let Target::Inside(at, ino) = target {
+            at.taken(ino);
+        }
+        Ok(node)
+    }
+
+    /// The directory above a directory (`..`); counts a reference.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn lookup_parent(&self, target: Target) -> Result<Node> {
+        let above = match target {
+            Target::Homes => Target::Homes,
+            Target::Inside(_, Ino::ROOT) => self.target(MOUNT_ROOT)?,
+            Target::Inside(at, ino) => {
+                let page = at.home().await?.home.readdir(ino, 0, false, 2).await?;
+                let up = page.iter().find(|entry| &*entry.name == b"..");
+                Target::Inside(at, up.ok_or(ErrorKind::Stale)?.ino)
+            }
+        };
+        self.lookup_self(above).await
+    }
+
+    /// Whether a name that is not there may be remembered as such.
+    #[must_use]
+    pub fn remembers_absence(&self, parent: &Target) -> bool {
+        // Whether a home is made depends on who asks, so every asker must come here.
+        matches!(parent, Target::Inside(..))
+    }
+
+    /// Gives references back. Never waits.
+    pub fn forget(&self, number: u64, count: u64) {
+        if let Ok(Target::Inside(at, ino)) = self.target(number) {
+            at.forget(ino, count);
+        }
+    }
+
+    /// The kernel took these inodes of a listing with their attributes. Never waits.
+    pub fn taken(&self, numbers: &[u64]) {
+        for &number in numbers {
+            if let Ok(Target::Inside(at, ino)) = self.target(number) {
+                at.taken(ino);
+            }
+        }
+    }
+
+    /// Attributes.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn getattr(&self, target: Target) -> Result<Node> {
+        match target {
+            Target::Homes => Ok(self.homes_node()),
+            Target::Inside(at, ino) => {
+                let open = match at.slot.opened() {
+                    Some(open) => open,
+                    None if ino == Ino::ROOT => return Ok(self.head_node(&at.slot.head())),
+                    None => at.home().await?,
+                };
+                let attr = open.home.getattr(ino).await?;
+                Ok(self.node(&at, attr))
+            }
+        }
+    }
+
+    /// Changes attributes.
+    ///
+    /// # Errors
+    /// Those of the home; `NotPermitted` for the directory of homes.
+    pub async fn setattr(&self, who: Who, target: Target, set: SetAttr) -> Result<Node> {
+        let Target::Inside(at, ino) = target else {
+            return Self::homes_unchangeable();
+        };
+        let open = at.home().await?;
+        let attr = open.home.setattr(Self::caller(who, &at), ino, set).await?;
+        Ok(self.node(&at, attr))
+    }
+
+    /// Target of a symbolic link.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn readlink(&self, target: Target) -> Result<Bytes> {
+        let Target::Inside(at, ino) = target else {
+            return Err(ErrorKind::Invalid.into());
+        };
+        at.home().await?.home.readlink(ino).await
+    }
+
+    /// Makes an inode; counts a reference.
+    ///
+    /// # Errors
+    /// Those of the home; in the directory of homes only directories can be made.
+    pub async fn make(&self, who: Who, parent: Target, name: Name, node: NewNode) -> Result<Node> {
+        match parent {
+            Target::Homes if node.kind == Kind::Dir => self.homes_make(who, &name).await,
+            Target::Homes => Self::homes_unchangeable(),
+            Target::Inside(at, ino) => {
+                let open = at.home().await?;
+                let attr = open
+                    .home
+                    .make(Self::caller(who, &at), ino, name, node)
+                    .await?;
+                at.referred(attr.ino);
+                Ok(self.node(&at, attr))
+            }
+        }
+    }
+
+    /// One more name for an inode of the same home; counts a reference.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn link(&self, who: Who, pair: Pair, name: Name) -> Result<Node> {
+        let Pair::Same(at, ino, parent) = pair else {
+            return Self::homes_unchangeable();
+        };
+        let open = at.home().await?;
+        let attr = open
+            .home
+            .link(Self::caller(who, &at), ino, parent, name)
+            .await?;
+        at.referred(attr.ino);
+        Ok(self.node(&at, attr))
+    }
+
+    /// Removes a name; `dir` tells which kind the caller means.
+    ///
+    /// # Errors
+    /// Those of the home; `NotPermitted` for a home itself, which is removed by command.
+    pub async fn remove(&self, who: Who, parent: Target, name: Name, dir: bool) -> Result<()> {
+        let Target::Inside(at, ino) = parent else {
+            return Self::homes_unchangeable();
+        };
+        let open = at.home().await?;
+        let caller = Self::caller(who, &at);
+        if dir {
+            open.home.rmdir(caller, ino, name).await
+        } else {
+            open.home.unlink(caller, ino, name).await
+        }
+    }
+
+    /// Renames within one home.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn rename(
+        &self,
+        who: Who,
+        pair: Pair,
+        names: [Name; 2],
+        mode: RenameMode,
+    ) -> Result<()> {
+        let Pair::Same(at, from, to) = pair else {
+            return Self::homes_unchangeable();
+        };
+        let open = at.home().await?;
+        let [old, new] = names;
+        open.home
+            .rename(Self::caller(who, &at), (from, old), (to, new), mode)
+            .await
+    }
+
+    /// Both inodes, where one home holds them.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub fn pair(&self, a: u64, b: u64) -> Result<Pair> {
+        Ok(match (self.target(a)?, self.target(b)?) {
+            (Target::Inside(at, a), Target::Inside(other, b))
+                if at.slot.volume == other.slot.volume =>
+            {
+                Pair::Same(at, a, b)
+            }
+            _ => Pair::Apart,
+        })
+    }
+
+    /// A part of a listing from `cookie` (0 = start); empty at the end.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn readdir(
+        &self,
+        target: Target,
+        cookie: u64,
+        attrs: bool,
+        lines_max: usize,
+    ) -> Result<Vec<Line>> {
+        let Target::Inside(at, ino) = target else {
+            return self.homes_list(cookie, attrs, lines_max).await;
+        };
+        let open = at.home().await?;
+        let page = open.home.readdir(ino, cookie, attrs, lines_max).await?;
+        let line = |entry: crate::home::DirEntry| Line {
+            number: match &*entry.name {
+                b".." if ino == Ino::ROOT => MOUNT_ROOT,
+                _ => self.number(at.slot.volume, entry.ino),
+            },
+            kind: entry.kind,
+            next: entry.next,
+            node: entry.attr.map(|attr| self.node(&at, attr)),
+            name: entry.name,
+        };
+        Ok(page.into_iter().map(line).collect())
+    }
+
+    /// Contents.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn read(&self, target: Target, offset: u64, len: u32) -> Result<ReadPieces> {
+        let Target::Inside(at, ino) = target else {
+            return Err(ErrorKind::IsDir.into());
+        };
+        let pieces = at.home().await?.home.read(ino, offset, len).await?;
+        let bytes: usize = pieces.iter().map(Bytes::len).sum();
+        add(&at.slot.counters.read_bytes, bytes as u64);
+        Ok(pieces)
+    }
+
+    /// Writes; gives the bytes taken.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn write(
+        &self,
+        who: Who,
+        target: Target,
+        offset: u64,
+        data: Bytes,
+        mode: WriteMode,
+    ) -> Result<u32> {
+        let Target::Inside(at, ino) = target else {
+            return Err(ErrorKind::IsDir.into());
+        };
+        let open = at.home().await?;
+        let taken = open
+            .home
+            .write(Self::caller(who, &at), ino, offset, data, mode)
+            .await?;
+        add(&at.slot.counters.written_bytes, u64::from(taken));
+        Ok(taken)
+    }
+
+    /// Reserves, punches, zeroes.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn fallocate(
+        &self,
+        who: Who,
+        target: Target,
+        what: Falloc,
+        offset: u64,
+        len: u64,
+    ) -> Result<()> {
+        let Target::Inside(at, ino) = target else {
+            return Err(ErrorKind::IsDir.into());
+        };
+        let open = at.home().await?;
+        open.home
+            .fallocate(Self::caller(who, &at), ino, what, offset, len)
+            .await
+    }
+
+    /// The next data or hole.
+    ///
+    /// # Errors
+    /// `NoData` behind the end, and those of the home.
+    pub async fn seek(&self, target: Target, offset: u64, whence: Seek) -> Result<u64> {
+        let Target::Inside(at, ino) = target else {
+            return Err(ErrorKind::Invalid.into());
+        };
+        at.home().await?.home.seek(ino, offset, whence).await
+    }
+
+    /// Clones a range within one home.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn copy_range(
+        &self,
+        who: Who,
+        pair: Pair,
+        offsets: [u64; 2],
+        len: u64,
+    ) -> Result<u64> {
+        let Pair::Same(at, from, to) = pair else {
+            return Err(ErrorKind::Invalid.into());
+        };
+        let open = at.home().await?;
+        let caller = Self::caller(who, &at);
+        open.home
+            .copy_range(caller, (from, offsets[0]), (to, offsets[1]), len)
+            .await
+    }
+
+    /// Makes a file or a directory durable.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn fsync(&self, target: Target) -> Result<()> {
+        let Target::Inside(at, ino) = target else {
+            return Ok(());
+        };
+        at.home().await?.home.fsync(ino).await
+    }
+
+    /// Sets an extended attribute.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn setxattr(
+        &self,
+        who: Who,
+        target: Target,
+        name: Bytes,
+        value: Bytes,
+        mode: XattrMode,
+    ) -> Result<()> {
+        let Target::Inside(at, ino) = target else {
+            return Self::homes_unchangeable();
+        };
+        let open = at.home().await?;
+        let attr = match &name[..] == ACL_ACCESS && who.uid != 0 {
+            true => Some(open.home.getattr(ino).await?),
+            false => None,
+        };
+        let kill_sgid = attr.is_some_and(|attr| loses_set_gid(who, &attr));
+        let mode = XattrMode { kill_sgid, ..mode };
+        open.home
+            .setxattr(Self::caller(who, &at), ino, name, value, mode)
+            .await
+    }
+
+    /// Value of an extended attribute.
+    ///
+    /// # Errors
+    /// `NoAttribute`, and those of the home.
+    pub async fn getxattr(&self, target: Target, name: Bytes) -> Result<Bytes> {
+        match target {
+            Target::Inside(at, ino) if !answers_no_xattrs(&at, ino) => {
+                at.home().await?.home.getxattr(ino, name).await
+            }
+            _ => Err(ErrorKind::NoAttribute.into()),
+        }
+    }
+
+    /// Names of the extended attributes.
+    ///
+    /// # Errors
+    /// Those of the home.
+    pub async fn listxattr(&self, target: Target) -> Result<Bytes> {
+        match target {
+            Target::Inside(at, ino) if !answers_no_xattrs(&at, ino) => {
+                at.home().await?.home.listxattr(ino).await
+            }
+            _ => Ok(Bytes::new()),
+        }
+    }
+
+    /// Removes an extended attribute.
+    ///
+    /// # Errors
+    /// `NoAttribute`, and those of the home.
+    pub async fn removexattr(&self, who: Who, target: Target, name: Bytes) -> Result<()> {
+        let Target::Inside(at, ino) = target else {
+            return Self::homes_unchangeable();
+        };
+        let open = at.home().await?;
+        open.home
+            .removexattr(Self::caller(who, &at), ino, name)
+            .await
+    }
+
+    /// Room where an inode lies. Never opens a home, never waits.
+    #[must_use]
+    pub fn room(&self, target: &Target) -> Room {
+        match target {
+            Target::Homes => self.homes_room(),
+            Target::Inside(at, _) => self.home_room(match at.slot.opened() {
+                Some(open) => open.home.usage(),
+                None => at.slot.head().usage,
+            }),
+        }
+    }
+}
+
+/// Whether the head of a closed home says that its root has no extended attributes.
+fn answers_no_xattrs(at: &Attachment, ino: Ino) -> bool {
+    ino == Ino::ROOT && at.slot.opened().is_none() && !at.slot.head().root_xattrs
+}
+
+/// Whether setting an ACL takes the set-gid bit: the caller is not in the file's group. The
+/// kernel tells only on request, by a flag that the present transport cannot ask for.
+fn loses_set_gid(who: Who, attr: &Attr) -> bool {
+    attr.perm & S_ISGID != 0
+        && attr.gid != who.gid
+        && !super::caller::groups_of(who.tid).contains(&attr.gid)
+}

@@ -1,0 +1,379 @@
+//! The place of one home in a daemon: closed, opening or open, whoever looks at it.
+//!
+//! What always holds: a home is open at most once per daemon; an operation that finds it closed
+//! waits for the opening without holding a thread, and a failed opening fails that home's
+//! operations only. An idle home closes by itself and opens again at the next operation. The
+//! inodes that a kernel still refers to outlive the closing: their numbers are durable, their
+//! counts are kept here and given to the home again, and a home with open files that have no
+//! name any more is not closed at all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::directory::{Directory, Head};
+use super::gate::Gate;
+use super::stats::Counters;
+use crate::home::{Change, ClientId, Error, ErrorKind, Home, Ino, Result};
+
+/// How long a failed opening is answered from memory before it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Receives the changes that others make to what a mount caches.
+pub trait Invalidate: Send + Sync + 'static {
+    /// Drops what is cached of `change`. Never waits.
+    fn invalidate(&self, volume: u32, change: Change);
+}
+
+/// An open home. Operations hold it while they run, which keeps it open.
+pub struct OpenHome {
+    /// The home.
+    pub home: Home,
+}
+
+/// One home in this daemon.
+pub struct Slot {
+    /// Its volume number.
+    pub volume: u32,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Bounds of what waits for it.
+    pub gate: Gate,
+    /// What was done in it.
+    pub counters: Counters,
+    directory: Arc<dyn Directory>,
+    head: RwLock<Head>,
+    open: RwLock<Option<Arc<OpenHome>>>,
+    /// Held while the home opens or closes.
+    turning: tokio::sync::Mutex<Option<(Instant, Error)>>,
+    attachments: Mutex<Vec<Arc<Attachment>>>,
+    used_ms: AtomicU64,
+    born: Instant,
+    retired: AtomicBool,
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot")
+            .field("name", &self.name)
+            .field("volume", &self.volume)
+            .finish()
+    }
+}
+
+/// One mount's use of one home: what its kernel refers to.
+pub struct Attachment {
+    /// The home.
+    pub slot: Arc<Slot>,
+    client: AtomicU32,
+    references: Mutex<HashMap<Ino, u64>>,
+    invalidate: Arc<dyn Invalidate>,
+}
+
+impl std::fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attachment")
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    /// A closed home.
+    #[must_use]
+    pub fn new(directory: Arc<dyn Directory>, head: Head) -> Arc<Self> {
+        Arc::new(Self {
+            volume: head.volume,
+            name: Arc::clone(&head.name),
+            gate: Gate::default(),
+            counters: Counters::default(),
+            directory,
+            head: RwLock::new(head),
+            open: RwLock::new(None),
+            turning: tokio::sync::Mutex::new(None),
+            attachments: Mutex::new(Vec::new()),
+            used_ms: AtomicU64::new(0),
+            born: Instant::now(),
+            retired: AtomicBool::new(false),
+        })
+    }
+
+    /// What is known without opening; older than the home while it is open.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.head.read().clone()
+    }
+
+    /// A newer head.
+    pub fn set_head(&self, head: Head) {
+        debug_assert_eq!(head.volume, self.volume);
+        *self.head.write() = head;
+    }
+
+    /// The home if it is open now.
+    #[must_use]
+    pub fn opened(&self) -> Option<Arc<OpenHome>> {
+        self.open.read().clone()
+    }
+
+    /// The home, opened where it is not.
+    ///
+    /// # Errors
+    /// What the opening failed with, for a second without trying again.
+    pub async fn home(self: &Arc<Self>) -> Result<Arc<OpenHome>> {
+        self.used_ms.store(self.now_ms(), Ordering::Relaxed);
+        if let Some(open) = self.opened() {
+            return Ok(open);
+        }
+        let slot = Arc::clone(self);
+        // In a task of its own: a request that is given up must not cancel an opening that
+        // others wait for.
+        match tokio::spawn(slot.open_now()).await {
+            Ok(opened) => opened,
+            Err(panic) => Err(Error::unavailable(panic)),
+        }
+    }
+
+    async fn open_now(self: Arc<Self>) -> Result<Arc<OpenHome>> {
+        let mut failed = self.turning.lock().await;
+        if let Some(open) = self.opened() {
+            return Ok(open);
+        }
+        if self.retired.load(Ordering::Acquire) {
+            return Err(ErrorKind::Closed.into());
+        }
+        if let Some((since, error)) = &*failed
+            && since.elapsed() < RETRY_AFTER
+        {
+            return Err(error.clone());
+        }
+        match self.directory.open(&self.head()).await {
+            Ok(home) => {
+                *failed = None;
+                let open = Arc::new(OpenHome { home });
+                let attachments = self.attachments.lock();
+                for attachment in &*attachments {
+                    attachment.attach(&open);
+                }
+                *self.open.write() = Some(Arc::clone(&open));
+                tracing::info!(home = %self.name, "home opened");
+                Ok(open)
+            }
+            Err(error) => {
+                tracing::error!(home = %self.name, %error, "the home does not open");
+                *failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// From now on the home is not opened any more: the daemon ends, or the home is removed.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Undoes [`Self::retire`].
+    pub fn unretire(&self) {
+        self.retired.store(false, Ordering::Release);
+    }
+
+    /// Closes the home where nothing used it for `idle` and nothing would be lost by it.
+    /// Gives whether it is closed.
+    ///
+    /// # Errors
+    /// The store's; the home then stays open, with all it has in memory.
+    pub async fn close_idle(&self, idle: Duration) -> Result<bool> {
+        let Some(open) = self.opened() else {
+            return Ok(true);
+        };
+        let used_ms = self.used_ms.load(Ordering::Relaxed);
+        if Duration::from_millis(self.now_ms() - used_ms) < idle || self.has_orphans(&open).await {
+            return Ok(false);
+        }
+        drop(open);
+        let _turning = self.turning.lock().await;
+        match self.take_unused(used_ms) {
+            Some(open) => self.close_taken(open).await.map(|()| true),
+            None => Ok(self.opened().is_none()),
+        }
+    }
+
+    /// Takes the home out of its place where nothing used it since `used_ms`.
+    fn take_unused(&self, used_ms: u64) -> Option<Arc<OpenHome>> {
+        let mut place = self.open.write();
+        let unused = self.used_ms.load(Ordering::Relaxed) == used_ms
+            && place
+                .as_ref()
+                .is_some_and(|open| Arc::strong_count(open) == 1);
+        if unused { place.take() } else { None }
+    }
+
+    /// Closes the home, whoever uses it. Operations that come later open it again.
+    ///
+    /// # Errors
+    /// The store's; the home then stays open, with all it has in memory.
+    pub async fn close(&self) -> Result<()> {
+        let _turning = self.turning.lock().await;
+        let open = self.open.write().take();
+        match open {
+            Some(open) => self.close_taken(open).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn close_taken(&self, open: Arc<OpenHome>) -> Result<()> {
+        let root = open.home.getattr(Ino::ROOT).await;
+        let usage = open.home.usage();
+        if let Err(error) = open.home.close().await {
+            tracing::error!(home = %self.name, %error, "the home does not close; it stays open");
+            *self.open.write() = Some(open);
+            return Err(error);
+        }
+        tracing::info!(home = %self.name, "home closed");
+        if let Ok(root) = root {
+            match self.directory.closed(&self.head(), root, usage).await {
+                Ok(head) => self.set_head(head),
+                Err(error) => tracing::warn!(home = %self.name, %error, "its head is outdated"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a kernel still refers to an inode that has no name any more.
+    async fn has_orphans(&self, open: &OpenHome) -> bool {
+        let attachments = self.attachments.lock().clone();
+        for attachment in attachments {
+            let inos: Vec<Ino> = attachment.references.lock().keys().copied().collect();
+            for ino in inos {
+                match open.home.getattr(ino).await {
+                    Ok(attr) if attr.nlink > 0 => {}
+                    Ok(_) => return true,
+                    Err(error) if matches!(error.kind(), ErrorKind::Stale) => {}
+                    Err(_) => return true,
+                }
+            }
+        }
+        false
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Attachment {
+    /// Starts a mount's use of a home.
+    #[must_use]
+    pub fn new(slot: &Arc<Slot>, invalidate: Arc<dyn Invalidate>) -> Arc<Self> {
+        let attachment = Arc::new(Self {
+            slot: Arc::clone(slot),
+            client: AtomicU32::new(0),
+            references: Mutex::default(),
+            invalidate,
+        });
+        let mut all = slot.attachments.lock();
+        // Under the same lock as the opening's own round, so that it is attached exactly once.
+        if let Some(open) = slot.opened() {
+            attachment.attach(&open);
+        }
+        all.push(Arc::clone(&attachment));
+        attachment
+    }
+
+    /// The home, opened where it is not.
+    ///
+    /// # Errors
+    /// What the opening failed with.
+    pub async fn home(&self) -> Result<Arc<OpenHome>> {
+        self.slot.home().await
+    }
+
+    /// The number of this user of the open home.
+    #[must_use]
+    pub fn client(&self) -> ClientId {
+        ClientId(self.client.load(Ordering::Acquire))
+    }
+
+    /// Notes references that the home counted for an answer to the kernel.
+    pub fn referred(&self, ino: Ino) {
+        *self.references.lock().entry(ino).or_insert(0) += 1;
+    }
+
+    /// Counts a reference that the kernel takes without asking the home, and never opens it.
+    pub fn taken(&self, ino: Ino) {
+        self.referred(ino);
+        if let Some(open) = self.slot.opened() {
+            open.home.remember(self.client(), &[ino]);
+        }
+    }
+
+    /// Gives references back. Never waits and never opens a home.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        let mut references = self.references.lock();
+        if let Some(left) = references.get_mut(&ino) {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                references.remove(&ino);
+            }
+        }
+        // Still under the lock: an opening that hands the counts over sees either both or none.
+        if let Some(open) = self.slot.opened() {
+            open.home.forget(self.client(), ino, count);
+        }
+    }
+
+    /// Inodes that the kernel refers to.
+    #[must_use]
+    pub fn referred_inos(&self) -> Vec<Ino> {
+        self.references.lock().keys().copied().collect()
+    }
+
+    /// Ends the use: the mount is gone, and with it all that it referred to.
+    pub fn detach(self: &Arc<Self>) {
+        let mut all = self.slot.attachments.lock();
+        all.retain(|other| !Arc::ptr_eq(other, self));
+        self.references.lock().clear();
+        if let Some(open) = self.slot.opened() {
+            open.home.detach(self.client());
+        }
+    }
+
+    /// Becomes a user of a home that has just been opened.
+    fn attach(self: &Arc<Self>, open: &Arc<OpenHome>) {
+        let client = open.home.attach();
+        let references = self.references.lock();
+        for (&ino, &count) in &*references {
+            for _ in 0..count {
+                open.home.remember(client, &[ino]);
+            }
+        }
+        self.client.store(client.0, Ordering::Release);
+        drop(references);
+        let mut changes = open.home.changes();
+        let this = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                let change = changes.recv().await;
+                let Some(this) = this.upgrade() else { return };
+                match change {
+                    Ok((by, change)) if by != client => this.invalidate(change),
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => {
+                        for ino in this.referred_inos() {
+                            this.invalidate(Change::Inode { ino, data: true });
+                        }
+                    }
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
+    }
+
+    fn invalidate(&self, change: Change) {
+        self.invalidate.invalidate(self.slot.volume, change);
+    }
+}

@@ -1,0 +1,47 @@
+//! The stores that every test body runs on, and the macro that makes one test for each.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+/// Which store a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// The embedded one.
+    File,
+    /// A real Ceph cluster of one node.
+    Ceph,
+}
+
+impl StoreKind {
+    /// A fresh, empty store; `data` is the instance's data directory.
+    ///
+    /// # Errors
+    /// When Ceph cannot be started.
+    pub fn fresh(self, data: &Path) -> Result<String> {
+        match self {
+            Self::File => Ok(format!("file://{}", data.join("store").display())),
+            Self::Ceph => anyhow::bail!("no Ceph yet"),
+        }
+    }
+}
+
+/// `on_every_store!(sentence => body)` makes the tests `sentence::on_files` and
+/// `sentence::on_ceph` from `fn body(StoreKind) -> anyhow::Result<()>`.
+#[macro_export]
+macro_rules! on_every_store {
+    ($($sentence:ident => $body:path;)+) => {
+        $(mod $sentence {
+            use super::*;
+
+            #[test]
+            fn on_files() -> anyhow::Result<()> {
+                $body($crate::stores::StoreKind::File)
+            }
+            #[test]
+            fn on_ceph() -> anyhow::Result<()> {
+                $body($crate::stores::StoreKind::Ceph)
+            }
+        })+
+    };
+}
