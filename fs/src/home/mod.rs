@@ -23,6 +23,9 @@ mod dirty;
 mod error;
 mod extent;
 mod flush;
+#[cfg(test)]
+mod format;
+pub mod fsck;
 mod holds;
 pub mod homes;
 mod key;
