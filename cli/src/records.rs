@@ -137,6 +137,7 @@ impl Records for PlainRecords {
             root_gid: head.root.gid,
             root_perm: head.root.perm,
             shared: Arc::clone(&self.shared),
+            tenure: Arc::new(yadokari_fs::home::Undisputed),
             seed: None,
         })
         .await

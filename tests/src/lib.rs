@@ -5,6 +5,7 @@
 //! that a test started ends with it. A missing prerequisite is an error, never a skip.
 
 pub mod cache;
+pub mod ceph;
 pub mod crash;
 pub mod differential;
 pub mod instance;

@@ -132,7 +132,9 @@ impl State {
         }
         self.small_bytes += bytes;
         if bytes > 0 {
-            self.small_files.entry(capture.ino).or_insert_with(tokio::time::Instant::now);
+            for (offset, _) in &capture.pieces {
+                self.note_untidy(capture.ino, *offset);
+            }
         }
         true
     }
@@ -152,6 +154,11 @@ impl State {
             let last = file.captures.is_empty() && file.fresh_since.is_none();
             file.durable = if last { None } else { Some(capture.part) };
             self.enter(&capture);
+            for (offset, piece) in &capture.pieces {
+                if offset % chunk::CHUNK_BYTES != 0 && u64::from(piece.len) < chunk::CHUNK_BYTES {
+                    self.note_untidy(ino, *offset);
+                }
+            }
             self.touch(ino);
             let _nobody_waits = capture.done.send_replace(true);
         }
@@ -249,7 +256,7 @@ fn rejoin_tail(file: &mut super::state::File) {
     // Doubling keeps the cost of writing again within what was written.
     let pays = reach == block.end || reach - end >= end - start;
     if untouched && reach > end && pays {
-        file.extents.rewrite(start, content);
+        file.extents.rewrite(start, content, None);
     }
 }
 

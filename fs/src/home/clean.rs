@@ -105,7 +105,9 @@ impl Core {
             let mut empty = Vec::new();
             for (key, value) in &rows {
                 let Some(id) = key::number_of(key) else { continue };
-                if SegmentRecord::decode(value)?.live_chunks == 0 {
+                let record = SegmentRecord::decode(value)?;
+                self.candidates.note(SegmentId(id), &record);
+                if record.live_chunks == 0 {
                     empty.push((SegmentId(id), 0));
                 }
             }

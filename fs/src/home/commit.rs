@@ -371,6 +371,7 @@ impl Core {
             batch.push((key::chunk(id), record.map(|r| r.encode().into())));
         }
         for (id, record) in segments {
+            self.candidates.note(id, &record);
             if record.live_chunks == 0 {
                 ledger.empty.push((id, number));
             }

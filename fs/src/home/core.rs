@@ -16,7 +16,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
 use super::Shared;
-use super::capture::Capture;
+use super::capture::{Capture, SMALL_HOME_BYTES_MAX};
 use super::clean::Graves;
 use super::commit::Ledger;
 use super::dirty::HomeBudget;
@@ -24,7 +24,10 @@ use super::error::{Error, ErrorKind, Result};
 use super::holds::Holds;
 use super::reader::{JoinPath, Reader};
 use super::state::{State, Step, Stop};
+use super::sweep::Candidates;
 use super::table::Table;
+use super::tenure::Tenure;
+use super::tidy;
 use super::trouble::Troubles;
 use super::types::{Change, ClientId, Ino, Time};
 
@@ -51,6 +54,7 @@ pub struct Core {
     pub(super) me: Weak<Core>,
     pub(super) name: String,
     pub(super) shared: Arc<Shared>,
+    pub(super) tenure: Arc<dyn Tenure>,
     pub(super) runtime: Handle,
     pub(super) state: Mutex<State>,
     pub(super) table: Table,
@@ -67,6 +71,8 @@ pub struct Core {
     pub(super) changes: broadcast::Sender<(ClientId, Change)>,
     pub(super) troubles: Arc<Troubles>,
     pub(super) graves: Graves,
+    pub(super) candidates: Candidates,
+    pub(super) tidying: AtomicBool,
     pub(super) armed: AtomicBool,
     pub(super) closing: AtomicBool,
     pub(super) reaping: AtomicBool,
@@ -109,6 +115,9 @@ impl Core {
         client: Option<ClientId>,
         mut op: impl FnMut(&mut State) -> Step<T>,
     ) -> Result<T> {
+        if !self.tenure.is_valid() {
+            self.patient(self.tenure.admit()).await?;
+        }
         for _ in 0..TRIES_MAX {
             let stop = {
                 let mut state = self.state.lock();
@@ -264,6 +273,7 @@ impl Core {
                 }
             }
             self.start_reaping();
+            self.start_tidying();
             self.graves.visit(&self);
             self.state.lock().evict(self.shared.inodes_per_home());
             if self.state.lock().failed.is_some() {
@@ -292,6 +302,7 @@ impl Core {
         };
         if self.durable.borrow().txn < number {
             self.table.flush().await?;
+            self.tenure.admit().await?;
             self.durable.send_modify(|durable| durable.txn = number);
         }
         Ok(())
@@ -330,6 +341,8 @@ impl Core {
             age.map(|age| until(config.commit_interval, age)),
             state.fresh_age(now).map(|age| until(config.flush_interval, age)),
             self.graves.next_visit(),
+            self.candidates.next_visit(),
+            state.untidy.values().map(|u| until(tidy::REST, now - u.since)).min(),
             ledger.has_watched().then_some(config.commit_interval),
         ];
         // While armed, operations do not wake the driver: it looks again soon enough.
@@ -339,6 +352,34 @@ impl Core {
         let wait = wait.map(|wait| wait.max(Duration::from_millis(1)));
         self.armed.store(busy, Ordering::Relaxed);
         Plan { captures, commit, wait }
+    }
+
+    /// Tidies files and cleans segments, where there is reason.
+    fn start_tidying(&self) {
+        let due = {
+            let state = self.state.lock();
+            let now = Instant::now();
+            // Half full: the small values must go now.
+            let hurry = state.small_bytes > SMALL_HOME_BYTES_MAX / 2;
+            let untidy = state.untidy.values().any(|u| hurry || now - u.since >= tidy::REST);
+            let sweep = self.candidates.next_visit().is_some_and(|wait| wait.is_zero());
+            (untidy || sweep).then_some(hurry)
+        };
+        let closing = self.closing.load(Ordering::Acquire);
+        let Some(hurry) = due.filter(|_| !closing) else { return };
+        if self.tidying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let core = self.arc();
+        self.runtime.spawn(async move {
+            let tidied = core.tidy(hurry).await;
+            let swept = core.sweep(false).await;
+            if let Err(error) = tidied.and(swept) {
+                tracing::warn!(home = %core.name, %error, "tidying waits");
+            }
+            core.tidying.store(false, Ordering::Release);
+            core.wake.notify_one();
+        });
     }
 
     fn start_reaping(&self) {

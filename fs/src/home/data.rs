@@ -36,7 +36,7 @@ pub type Parts = smallvec::SmallVec<[Part; 4]>;
 
 impl State {
     /// Before the first change of a file's data: what the database shows until that is durable.
-    fn begin_data(&mut self, ino: Ino) {
+    pub fn begin_data(&mut self, ino: Ino) {
         let Some(inode) = self.inodes.get_mut(&ino) else { return };
         let attr = inode.attr;
         let Some(file) = inode.file.as_mut() else { return };
@@ -377,7 +377,7 @@ fn put_data(inode: &mut Inode, offset: u64, data: Bytes, grant: &mut Option<Gran
             Err(back) => room = back,
         }
     }
-    extents.insert(offset, len, Source::Dirty { buffer: Buffer::new(data, room), at: 0 });
+    extents.insert(offset, len, Source::Dirty { buffer: Buffer::new(data, Some(room)), at: 0 });
     (freed, len)
 }
 

@@ -148,16 +148,10 @@ impl AsRef<[u8]> for Buffer {
 }
 
 impl Buffer {
-    /// Keeps `bytes` as they are.
+    /// Keeps `bytes` as they are; `None`: they are bounded elsewhere.
     #[must_use]
-    pub fn new(bytes: Bytes, grant: Grant) -> Arc<Self> {
-        Arc::new(Self { data: Data::Shared(bytes), grant: Some(grant) })
-    }
-
-    /// Keeps bytes that are bounded elsewhere.
-    #[must_use]
-    pub fn unbudgeted(bytes: Bytes) -> Arc<Self> {
-        Arc::new(Self { data: Data::Shared(bytes), grant: None })
+    pub fn new(bytes: Bytes, grant: Option<Grant>) -> Arc<Self> {
+        Arc::new(Self { data: Data::Shared(bytes), grant })
     }
 
     /// Appends in place where nobody else looks at the buffer and it stays small.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::dirty::{self, Buffer, Piece, Slices};
+use super::dirty::{self, Buffer, Grant, Piece, Slices};
 use super::record::{ExtentRecord, Place};
 
 /// Extents are read in windows of this size, and no saved extent crosses a multiple of it.
@@ -160,10 +160,10 @@ impl ExtentMap {
     }
 
     /// Replaces what lies at `offset` by the same bytes in memory, to cut them anew.
-    pub fn rewrite(&mut self, offset: u64, bytes: bytes::Bytes) {
+    pub fn rewrite(&mut self, offset: u64, bytes: bytes::Bytes, grant: Option<Grant>) {
         let len = bytes.len() as u64;
         self.carve(offset..offset + len);
-        let buffer = Buffer::unbudgeted(bytes);
+        let buffer = Buffer::new(bytes, grant);
         self.insert(offset, len, Source::Dirty { buffer, at: 0 });
     }
 

@@ -33,7 +33,10 @@ mod reap;
 mod record;
 mod segment;
 mod state;
+mod sweep;
 mod table;
+mod tenure;
+mod tidy;
 mod transaction;
 mod trouble;
 mod types;
@@ -48,6 +51,7 @@ use tokio::sync::broadcast;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
 pub use open::OpenHome;
+pub use tenure::{Tenure, Undisputed};
 pub use types::*;
 
 use self::core::Core;
@@ -476,6 +480,12 @@ impl Home {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.core.troubles.last()
+    }
+
+    /// Another owner has the home: nothing is acknowledged any more, what is not in the store
+    /// is lost to its users.
+    pub fn fence(&self) {
+        self.core.fail(&ErrorKind::Fenced.into());
     }
 
     /// Takes no more changes, commits everything and gives the home up. Idempotent.

@@ -20,7 +20,10 @@ use super::namespace::DIR_SIZE;
 use super::reader::{JoinPath, Reader};
 use super::record::{Counters, InodeRecord, decode_small};
 use super::state::{Inode, State};
+use super::sweep::Candidates;
 use super::table::{Table, TableOptions};
+use super::tenure::Tenure;
+use super::tidy::Untidy;
 use super::trouble::Troubles;
 use super::types::{Attr, Ino, Kind, Quota};
 use super::{Home, Shared};
@@ -50,6 +53,8 @@ pub struct OpenHome {
     pub root_perm: u16,
     /// What all homes share.
     pub shared: Arc<Shared>,
+    /// The right to acknowledge changes.
+    pub tenure: Arc<dyn Tenure>,
     /// Seed of the tables' randomness, for simulations.
     pub seed: Option<u64>,
 }
@@ -94,6 +99,7 @@ impl Home {
             ),
             budget: HomeBudget::new(Arc::clone(&shared.budget)),
             name: open.name,
+            tenure: open.tenure,
             runtime: Handle::current(),
             state: Mutex::new(state),
             table,
@@ -108,6 +114,8 @@ impl Home {
             changes: broadcast::Sender::new(CHANGES_MAX),
             troubles,
             graves: Graves::default(),
+            candidates: Candidates::default(),
+            tidying: AtomicBool::new(false),
             armed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             reaping: AtomicBool::new(false),
@@ -190,7 +198,7 @@ impl Core {
                 let (ino, _, data) = decode_small(value)?;
                 let mut state = self.state.lock();
                 state.small_bytes += data.len() as u64;
-                state.small_files.insert(ino, Instant::now());
+                state.untidy.insert(ino, Untidy { since: Instant::now(), blocks: None });
             }
         }
     }
@@ -204,18 +212,13 @@ impl Core {
         let first = !self.closing.swap(true, Ordering::AcqRel);
         self.wake.notify_one();
         let mut ended = self.ended.subscribe();
-        let _driver = self.patient(async {
+        let driver = async {
             ended.wait_for(|ended| *ended).await.map(drop).map_err(|_| ErrorKind::Closed.into())
-        });
-        let ended = _driver.await;
+        };
+        let ended = self.patient(driver).await;
         if first {
             self.shared.open_homes.fetch_sub(1, Ordering::Relaxed);
-            {
-                let mut state = self.state.lock();
-                if state.failed.is_none() {
-                    state.failed = Some(Error::from(ErrorKind::Closed));
-                }
-            }
+            self.state.lock().failed.get_or_insert_with(|| Error::from(ErrorKind::Closed));
             self.table.close().await?;
         }
         synced.and(ended)

@@ -32,7 +32,7 @@
 //!
 //! Cutting and hashing are [`yadokari_layers::chunk`]'s; what chunks mean to files, and which of
 //! them still matter, is for the tables to say.
-#![allow(dead_code)] // Commit, reader and cleaner take it up piece by piece.
+#![allow(dead_code, unused_imports)] // Commit, reader and cleaner take it up piece by piece.
 
 mod codec;
 mod footer;

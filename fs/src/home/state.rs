@@ -18,6 +18,7 @@ use super::error::{Error, ErrorKind};
 use super::extent::ExtentMap;
 use super::key;
 use super::record::{Bucket, Counters, EntryRecord, InlineExtents, InodeRecord};
+use super::tidy::Untidy;
 use super::transaction::Transaction;
 use super::types::{Attr, Change, ClientId, Ino, Kind, Name, Quota, Time};
 
@@ -298,8 +299,8 @@ pub struct State {
     pub fresh: BTreeMap<Ino, Instant>,
     /// Orphans that nobody uses any more.
     pub reap: BTreeSet<Ino>,
-    /// Files with data in small values, and since when.
-    pub small_files: BTreeMap<Ino, Instant>,
+    /// Files with blocks in many pieces or in small values.
+    pub untidy: BTreeMap<Ino, Untidy>,
     /// Small values that the database does not show yet.
     pub unwritten: HashMap<u64, Bytes>,
     /// Files that keep a tail, oldest first.
@@ -332,7 +333,7 @@ impl State {
             evictions: 0,
             fresh: BTreeMap::new(),
             reap: BTreeSet::new(),
-            small_files: BTreeMap::new(),
+            untidy: BTreeMap::new(),
             unwritten: HashMap::new(),
             tails: VecDeque::new(),
             gate_closed: false,

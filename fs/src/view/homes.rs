@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{HEAD_TTL, Head, Line, MOUNT_ROOT, Node, OWNED_TTL, Room, View, Who};
-use crate::home::{Attr, ErrorKind, Ino, Kind, Name, Result, Time, Usage};
+use super::{HEAD_TTL, HOMES_VOLUME, Head, Line, MOUNT_ROOT, Node, OWNED_TTL, Room, View, Who};
+use crate::home::{Attr, Change, ErrorKind, Ino, Kind, Name, Result, Time, Usage};
 
 /// A size that `statfs` shows where neither quota nor store names one: an exbibyte.
 const UNLIMITED_BYTES: u64 = 1 << 60;
@@ -57,7 +57,15 @@ impl View {
     }
 
     async fn enter_home(&self, head: &Head) -> Result<Node> {
+        let is_new = self.table.by_volume(head.volume).is_none();
         let attachment = self.attach(&self.table.slot(head));
+        if is_new {
+            let change = Change::Inode {
+                ino: Ino::ROOT,
+                data: true,
+            };
+            self.invalidate.invalidate(HOMES_VOLUME, change);
+        }
         let node = match attachment.slot.opened() {
             Some(open) => {
                 let attr = open.home.getattr(Ino::ROOT).await?;
@@ -90,6 +98,9 @@ impl View {
         lines_max: usize,
     ) -> Result<Vec<Line>> {
         let mut heads = self.table.directory().list().await?;
+        if cookie == 0 {
+            self.forget_listing_soon();
+        }
         heads.sort_by_key(|head| head.volume);
         let dots = [(1, b".".as_slice()), (2, b"..".as_slice())].map(|(next, name)| Line {
             number: MOUNT_ROOT,
@@ -110,6 +121,19 @@ impl View {
             .filter(|line| line.next > cookie)
             .take(lines_max)
             .collect())
+    }
+
+    /// The kernel keeps a listing until it is told otherwise, and other nodes make homes too.
+    fn forget_listing_soon(&self) {
+        let invalidate = Arc::clone(&self.invalidate);
+        tokio::spawn(async move {
+            tokio::time::sleep(HEAD_TTL).await;
+            let change = Change::Inode {
+                ino: Ino::ROOT,
+                data: true,
+            };
+            invalidate.invalidate(HOMES_VOLUME, change);
+        });
     }
 
     fn listed_node(&self, head: &Head) -> Node {

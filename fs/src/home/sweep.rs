@@ -1,0 +1,164 @@
+//! The cleaner: chunks that still live are moved out of segments that are mostly dead or tiny.
+//!
+//! A chunk keeps its name; only its record says where it is now. The old object stays until the
+//! move is durable and readers that are on their way had their time ([`super::clean`]). Chunks
+//! are verified before they are moved, and a segment with a damaged one is left as it is. It
+//! runs by itself, a segment at a time, and holds no lock while it reads or writes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::ObjectStoreExt;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use yadokari_layers::chunk::ChunkHash;
+
+use super::core::Core;
+use super::error::{Error, Result};
+use super::record::SegmentRecord;
+use super::segment::{
+    self, Entry, Footer, FooterError, SEGMENT_BYTES_TARGET, SegmentBuilder, SegmentId, StoredEntry,
+};
+use super::transaction::{Moved, NewSegment};
+
+/// Segments rest this long after their last change: what dies young dies soon.
+const REST: Duration = Duration::from_secs(30);
+/// Segments below this are merged with others.
+const TINY_BYTES: u64 = 1 << 20;
+/// So many tiny ones are worth a merge.
+const TINY_MIN: usize = 8;
+
+/// Segments that may be worth cleaning.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    noted: Mutex<BTreeMap<SegmentId, (SegmentRecord, Instant)>>,
+}
+
+impl Candidates {
+    /// Looks at what became of a segment.
+    pub fn note(&self, id: SegmentId, record: &SegmentRecord) {
+        let mut noted = self.noted.lock();
+        let wasteful = record.live_bytes < record.object_bytes / 2;
+        let tiny = record.object_bytes < TINY_BYTES;
+        if record.live_chunks > 0 && (wasteful || tiny) {
+            noted.insert(id, (*record, Instant::now()));
+        } else {
+            noted.remove(&id);
+        }
+    }
+
+    /// What is worth cleaning now: at most a new segment's worth of living bytes.
+    fn take(&self, hurry: bool) -> Vec<SegmentId> {
+        let mut noted = self.noted.lock();
+        let now = Instant::now();
+        let rested = |since: &Instant| hurry || now.saturating_duration_since(*since) >= REST;
+        let all: Vec<(SegmentId, SegmentRecord)> = noted
+            .iter()
+            .filter(|(_, (_, since))| rested(since))
+            .map(|(id, (record, _))| (*id, *record))
+            .collect();
+        let (tiny, wasteful): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(_, record)| record.object_bytes < TINY_BYTES);
+        let tiny = if tiny.len() >= TINY_MIN { tiny } else { Vec::new() };
+        let mut bytes = 0;
+        let chosen: Vec<SegmentId> = wasteful
+            .into_iter()
+            .chain(tiny)
+            .take_while(|(_, record)| {
+                bytes += record.live_bytes;
+                bytes <= SEGMENT_BYTES_TARGET
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in &chosen {
+            noted.remove(id);
+        }
+        chosen
+    }
+
+    /// When there may be something to do.
+    pub fn next_visit(&self) -> Option<Duration> {
+        let noted = self.noted.lock();
+        let (tiny, wasteful): (Vec<_>, Vec<_>) =
+            noted.values().copied().partition(|(record, _)| record.object_bytes < TINY_BYTES);
+        let mut tiny: Vec<Instant> = tiny.into_iter().map(|(_, since)| since).collect();
+        tiny.sort_unstable();
+        let enough = tiny.get(TINY_MIN - 1).copied();
+        let due = wasteful.into_iter().map(|(_, since)| since).chain(enough).min()?;
+        Some((due + REST).saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Core {
+    /// Moves living chunks out of segments that are not worth their space.
+    ///
+    /// # Errors
+    /// What the store or the tables say; nothing is lost, it is tried again later.
+    pub async fn sweep(&self, hurry: bool) -> Result<()> {
+        loop {
+            let chosen = self.candidates.take(hurry);
+            if chosen.is_empty() {
+                return Ok(());
+            }
+            let id = self.next_segment();
+            let mut builder = SegmentBuilder::new(id);
+            let mut moved = Vec::new();
+            for old in chosen {
+                match self.living(old).await {
+                    Ok(living) => {
+                        for (stored, bytes) in living {
+                            let offset = builder.add(stored.entry, bytes).at;
+                            moved.push(Moved { id: stored.entry.chunk, from: old, to: id, offset });
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(home = %self.name, segment = %old, %error, "not cleaned");
+                    }
+                }
+            }
+            if moved.is_empty() {
+                continue;
+            }
+            let payload = builder.finish();
+            self.put_segment(id, &payload).await?;
+            let number = {
+                let mut state = self.state.lock();
+                let object_bytes = payload.content_length() as u64;
+                state.txn.segments.push(NewSegment { id, object_bytes });
+                state.txn.moved.extend(moved);
+                state.txn.start();
+                state.txn.number
+            };
+            self.wait_durable(number).await?;
+        }
+    }
+
+    /// The chunks that live in a segment, verified, as stored.
+    async fn living(&self, id: SegmentId) -> Result<Vec<(StoredEntry, Bytes)>> {
+        let path = self.path(&id.object_name());
+        let failed = |error| Error::unavailable(format_args!("{path}: {error}"));
+        let object = self.data.get(&path).await.map_err(failed)?;
+        let object = object.bytes().await.map_err(failed)?;
+        let footer = footer_of(&object)
+            .map_err(|error| Error::corrupt(format_args!("segment {id}: {error}")))?;
+        let mut living = Vec::new();
+        for stored in footer.entries {
+            let Entry { chunk, .. } = stored.entry;
+            let Some(record) = self.reader.record(&self.table, chunk).await? else { continue };
+            if record.segment != id || record.offset != stored.place.at {
+                continue;
+            }
+            let from = stored.place.at as usize;
+            let bytes = object.slice(from..from + stored.place.len as usize);
+            let hash = ChunkHash::from(record.hash);
+            segment::unpack(record.codec, bytes.clone(), record.plain_bytes, &hash)?;
+            living.push((stored, bytes));
+        }
+        Ok(living)
+    }
+}
+
+fn footer_of(object: &Bytes) -> std::result::Result<Footer, FooterError> {
+    segment::read_footer(object.len() as u64, object)
+}

@@ -1,0 +1,160 @@
+//! Tidying: small values are packed into segments, and blocks of a file that lie in many pieces
+//! become one chunk.
+//!
+//! A block is read and, unless it changed meanwhile, put back as data to be written; it then
+//! takes the way of all data. The file shows the same bytes, times and charge throughout, in
+//! memory and, as captures are, after any crash.
+//!
+//! Blocks that were written piece by piece, as logs are, become one chunk as soon as the file is
+//! left alone. Blocks that were overwritten in places, as databases are, only when they lie in
+//! more than a few pieces: the rewriting must not cost much more than the writing did.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use bytes::BytesMut;
+use tokio::time::{Duration, Instant};
+use yadokari_layers::chunk::CHUNK_BYTES;
+
+use super::core::Core;
+use super::data::{Part, Parts, contents, contents_mut, parts_of};
+use super::error::Result;
+use super::record::Place;
+use super::state::{State, Step};
+use super::types::Ino;
+
+/// Files are left alone this long before they are tidied; small values are packed after this.
+pub const REST: Duration = Duration::from_secs(15);
+/// An overwritten block is left in up to this many pieces.
+const PIECES_MAX: usize = 8;
+/// Blocks of one file that are remembered; beyond it all of its blocks are looked at.
+const BLOCKS_MAX: usize = 4096;
+
+/// What is to be tidied of one file.
+#[derive(Debug)]
+pub struct Untidy {
+    /// Since when.
+    pub since: Instant,
+    /// Which blocks; `None`: all.
+    pub blocks: Option<BTreeSet<u64>>,
+}
+
+impl State {
+    /// Notes that a block of a file lies in pieces.
+    pub fn note_untidy(&mut self, ino: Ino, offset: u64) {
+        let untidy = self
+            .untidy
+            .entry(ino)
+            .or_insert_with(|| Untidy { since: Instant::now(), blocks: Some(BTreeSet::new()) });
+        if let Some(blocks) = &mut untidy.blocks {
+            blocks.insert(offset / CHUNK_BYTES);
+            if blocks.len() > BLOCKS_MAX {
+                untidy.blocks = None;
+            }
+        }
+    }
+
+    /// The next file that has rested, with its blocks.
+    pub fn next_untidy(&mut self, now: Instant, hurry: bool) -> Option<(Ino, Untidy)> {
+        let rested = |untidy: &Untidy| hurry || now.saturating_duration_since(untidy.since) >= REST;
+        let ino = self.untidy.iter().find(|(_, untidy)| rested(untidy)).map(|(ino, _)| *ino)?;
+        self.untidy.remove(&ino).map(|untidy| (ino, untidy))
+    }
+
+    /// The parts of a block that should be one piece each: ranges, and what they consist of.
+    fn untidy_runs(&mut self, ino: Ino, block: &Range<u64>) -> Step<Vec<(Range<u64>, Parts)>> {
+        let size = self.file(ino)?.attr.size;
+        let range = block.start..block.end.min(size.max(block.start));
+        let file = contents(self.file_range(ino, &range)?);
+        let mut runs: Vec<(Range<u64>, Vec<Place>)> = Vec::new();
+        for (at, len, source) in file.extents.pieces(range) {
+            // What is on its way is not touched; it will be noted again.
+            let Some(place) = source.place() else { return Ok(Vec::new()) };
+            match runs.last_mut() {
+                _ if place == Place::Reserved => {}
+                Some((run, places)) if run.end == at => {
+                    run.end = at + len;
+                    places.push(place);
+                }
+                _ => runs.push((at..at + len, vec![place])),
+            }
+        }
+        runs.retain(|(_, places)| {
+            let appended = places.iter().all(|place| match place {
+                Place::Chunk { at, .. } | Place::Small { at, .. } => *at == 0,
+                Place::Reserved => false,
+            });
+            let small = places.iter().any(|place| matches!(place, Place::Small { .. }));
+            small || places.len() > PIECES_MAX || (places.len() > 1 && appended)
+        });
+        Ok(runs.into_iter().map(|(run, _)| (run.clone(), parts_of(file, run))).collect())
+    }
+}
+
+impl Core {
+    /// Tidies the files that have rested.
+    ///
+    /// # Errors
+    /// What reading says; the file stays as it is and is tried again later.
+    pub async fn tidy(&self, hurry: bool) -> Result<()> {
+        loop {
+            let next = self.state.lock().next_untidy(Instant::now(), hurry);
+            let Some((ino, untidy)) = next else { return Ok(()) };
+            let size = match self.run(None, |state| Ok(state.file(ino)?.attr.size)).await {
+                Ok(size) => size,
+                // Removed meanwhile.
+                Err(_) => continue,
+            };
+            let blocks: Vec<u64> = match untidy.blocks {
+                Some(blocks) => blocks.into_iter().collect(),
+                None => (0..size.div_ceil(CHUNK_BYTES)).collect(),
+            };
+            for block in blocks {
+                let range = block * CHUNK_BYTES..(block + 1) * CHUNK_BYTES;
+                if let Err(error) = self.tidy_block(ino, range).await {
+                    self.state.lock().note_untidy(ino, block * CHUNK_BYTES);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn tidy_block(&self, ino: Ino, block: Range<u64>) -> Result<()> {
+        let runs = match self.run(None, |state| state.untidy_runs(ino, &block)).await {
+            Ok(runs) => runs,
+            Err(_) => return Ok(()),
+        };
+        for (range, parts) in runs {
+            let Some(pieces) = self.reader.fetch(&self.table, &parts).await? else { continue };
+            let mut bytes = BytesMut::with_capacity(pieces.iter().map(bytes::Bytes::len).sum());
+            for piece in &pieces {
+                bytes.extend_from_slice(piece);
+            }
+            let grant = self.budget.take(bytes.len() as u64);
+            let mut state = self.state.lock();
+            let state = &mut *state;
+            let Ok(inode) = state.file(ino) else { return Ok(()) };
+            let same = inode.attr.size >= range.end
+                && same_places(&parts_of(contents(inode), range.clone()), &parts);
+            if !same {
+                continue;
+            }
+            state.begin_data(ino);
+            if let Ok(inode) = state.file(ino) {
+                contents_mut(inode).extents.rewrite(range.start, bytes.freeze(), Some(grant));
+                let len = range.end - range.start;
+                state.note_fresh(ino, Instant::now(), len);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// True when both say that the bytes are in the same places of the store.
+fn same_places(a: &Parts, b: &Parts) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|pair| match pair {
+            (Part::Stored(a, x), Part::Stored(b, y)) => a == b && x == y,
+            _ => false,
+        })
+}

@@ -1,0 +1,69 @@
+//! What of librados' C interface the `ceph` crate does not declare.
+//!
+//! Source: `rados/librados.h` of Ceph 16. The `ceph` crate links the library.
+
+use ceph::rados::{rados_completion_t, rados_omap_iter_t, rados_read_op_t, rados_write_op_t};
+use libc::{c_char, c_int, c_uchar, size_t};
+
+/// Fail with ENOSPC or EDQUOT in a full pool or cluster instead of waiting for room.
+pub(super) const OPERATION_FULL_TRY: c_int = 64;
+/// Pass in a full pool or cluster: for what frees space.
+pub(super) const OPERATION_FULL_FORCE: c_int = 128;
+pub(super) const CMPXATTR_OP_EQ: u8 = 1;
+
+unsafe extern "C" {
+    pub(super) fn rados_aio_get_version(completion: rados_completion_t) -> u64;
+
+    pub(super) fn rados_write_op_omap_cmp2(
+        op: rados_write_op_t,
+        key: *const c_char,
+        comparison: u8,
+        value: *const c_char,
+        key_len: size_t,
+        value_len: size_t,
+        result: *mut c_int,
+    );
+
+    pub(super) fn rados_write_op_omap_set2(
+        op: rados_write_op_t,
+        keys: *const *const c_char,
+        values: *const *const c_char,
+        key_lens: *const size_t,
+        value_lens: *const size_t,
+        count: size_t,
+    );
+
+    pub(super) fn rados_write_op_omap_rm_keys2(
+        op: rados_write_op_t,
+        keys: *const *const c_char,
+        key_lens: *const size_t,
+        count: size_t,
+    );
+
+    pub(super) fn rados_read_op_omap_get_vals2(
+        op: rados_read_op_t,
+        start_after: *const c_char,
+        filter_prefix: *const c_char,
+        max: u64,
+        iter: *mut rados_omap_iter_t,
+        more: *mut c_uchar,
+        result: *mut c_int,
+    );
+
+    pub(super) fn rados_read_op_omap_get_vals_by_keys2(
+        op: rados_read_op_t,
+        keys: *const *const c_char,
+        count: size_t,
+        key_lens: *const size_t,
+        iter: *mut rados_omap_iter_t,
+        result: *mut c_int,
+    );
+
+    pub(super) fn rados_omap_get_next2(
+        iter: rados_omap_iter_t,
+        key: *mut *mut c_char,
+        value: *mut *mut c_char,
+        key_len: *mut size_t,
+        value_len: *mut size_t,
+    ) -> c_int;
+}

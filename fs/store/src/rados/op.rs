@@ -1,0 +1,471 @@
+//! Requests to OSDs: compound operations that are submitted at once and awaited without a thread.
+//!
+//! Everything that librados writes to while a request is in flight (read buffers, iterators,
+//! result codes) lies in one heap block that belongs to the request. The completion callback
+//! takes that block back, turns it into an answer and sends it to whoever waits, if anybody still
+//! does. So a future can be dropped at any time: the block lives until the callback.
+
+use super::cluster::{Pool, Room};
+use super::ffi as more;
+use bytes::Bytes;
+use ceph::rados as ffi;
+use libc::{c_char, c_int, c_void};
+use std::cell::Cell;
+use std::ffi::{CStr, CString};
+use std::ptr;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A negative errno of the OSD or of librados, as a positive number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Errno(pub(super) i32);
+
+/// What happens in a full pool or cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Fail with ENOSPC.
+    Try,
+    /// Go through: this frees space, or is needed by what does.
+    Force,
+}
+
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True on librados' own threads while they run one of our callbacks.
+pub(super) fn in_callback() -> bool {
+    IN_CALLBACK.get()
+}
+
+/// A compound write: all of it happens or nothing.
+pub(super) struct WriteOp(ffi::rados_write_op_t);
+
+// SAFETY: a write op is a plain heap object of librados that only its owner uses.
+unsafe impl Send for WriteOp {}
+// SAFETY: nothing can be done with a shared reference.
+unsafe impl Sync for WriteOp {}
+
+impl Drop for WriteOp {
+    fn drop(&mut self) {
+        // SAFETY: it was created by rados_create_write_op and is released once; librados keeps
+        // a copy of what was submitted.
+        unsafe { ffi::rados_release_write_op(self.0) };
+    }
+}
+
+impl WriteOp {
+    pub(super) fn new() -> Self {
+        // SAFETY: no arguments.
+        let op = unsafe { ffi::rados_create_write_op() };
+        assert!(
+            !op.is_null(),
+            "librados has no memory for a write operation"
+        );
+        WriteOp(op)
+    }
+
+    /// Refused with EEXIST when the object exists.
+    pub(super) fn create_exclusive(self) -> Self {
+        // SAFETY: the op is alive; the category is no longer used and may be null.
+        unsafe { ffi::rados_write_op_create(self.0, 1, ptr::null()) };
+        self
+    }
+
+    /// Refused with ERANGE or EOVERFLOW when the object is at another version.
+    pub(super) fn assert_version(self, version: u64) -> Self {
+        // SAFETY: the op is alive.
+        unsafe { ffi::rados_write_op_assert_version(self.0, version) };
+        self
+    }
+
+    pub(super) fn write_full(self, data: &[u8]) -> Self {
+        // SAFETY: librados copies the bytes during the call.
+        unsafe { ffi::rados_write_op_write_full(self.0, data.as_ptr().cast(), data.len()) };
+        self
+    }
+
+    pub(super) fn set_xattr(self, name: &CStr, value: &[u8]) -> Self {
+        let (data, len) = (value.as_ptr().cast(), value.len());
+        // SAFETY: librados copies name and value during the call.
+        unsafe { ffi::rados_write_op_setxattr(self.0, name.as_ptr(), data, len) };
+        self
+    }
+
+    pub(super) fn remove(self) -> Self {
+        // SAFETY: the op is alive.
+        unsafe { ffi::rados_write_op_remove(self.0) };
+        self
+    }
+
+    /// Refused with ECANCELED unless the key has this value.
+    pub(super) fn omap_is(self, key: &str, value: &[u8]) -> Self {
+        let (key_len, value_len) = (key.len(), value.len());
+        let (key, value) = (key.as_ptr().cast(), value.as_ptr().cast());
+        let (eq, no_result) = (more::CMPXATTR_OP_EQ, ptr::null_mut());
+        // SAFETY: librados copies key and value during the call and needs no place for a result.
+        unsafe {
+            more::rados_write_op_omap_cmp2(self.0, key, eq, value, key_len, value_len, no_result);
+        }
+        self
+    }
+
+    pub(super) fn omap_set(self, key: &str, value: &[u8]) -> Self {
+        let keys: [*const c_char; 1] = [key.as_ptr().cast()];
+        let values: [*const c_char; 1] = [value.as_ptr().cast()];
+        let (key_lens, value_lens) = ([key.len()], [value.len()]);
+        // SAFETY: four arrays of one; librados copies what they point to during the call.
+        unsafe {
+            more::rados_write_op_omap_set2(
+                self.0,
+                keys.as_ptr(),
+                values.as_ptr(),
+                key_lens.as_ptr(),
+                value_lens.as_ptr(),
+                1,
+            );
+        }
+        self
+    }
+
+    pub(super) fn omap_remove(self, key: &str) -> Self {
+        let keys: [*const c_char; 1] = [key.as_ptr().cast()];
+        let lens = [key.len()];
+        // SAFETY: two arrays of one; librados copies what they point to during the call.
+        unsafe { more::rados_write_op_omap_rm_keys2(self.0, keys.as_ptr(), lens.as_ptr(), 1) };
+        self
+    }
+}
+
+/// What a read asks of one object, all of it at one version.
+#[derive(Debug, Default)]
+pub(super) struct ReadOp {
+    /// Refused with ERANGE or EOVERFLOW when the object is at another version.
+    pub(super) version: Option<u64>,
+    /// This extended attribute.
+    pub(super) xattr: Option<&'static CStr>,
+    /// Offset and length; what lies beyond the end is not there.
+    pub(super) data: Option<(u64, usize)>,
+    /// Size and modification time.
+    pub(super) stat: bool,
+    pub(super) omap: Option<Omap>,
+}
+
+#[derive(Debug)]
+pub(super) enum Omap {
+    /// Keys with a prefix behind another key, in order, at most so many.
+    Range {
+        after: CString,
+        prefix: CString,
+        max: u64,
+    },
+    Key(String),
+}
+
+/// What came back.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) version: u64,
+    pub(super) xattr: Option<Vec<u8>>,
+    pub(super) data: Bytes,
+    pub(super) size: u64,
+    /// Seconds since 1970.
+    pub(super) modified: i64,
+    pub(super) omap: Vec<(String, Vec<u8>)>,
+    /// There are more keys behind the last one.
+    pub(super) omap_more: bool,
+}
+
+/// Everything librados may write to until the callback.
+struct InFlight {
+    answer: Option<oneshot::Sender<Result<Read, Errno>>>,
+    data: Vec<u8>,
+    data_len: usize,
+    xattr: Option<&'static CStr>,
+    xattrs: ffi::rados_xattrs_iter_t,
+    omap: ffi::rados_omap_iter_t,
+    omap_more: u8,
+    size: u64,
+    modified: libc::time_t,
+    results: [c_int; 4],
+    _room: Room,
+    /// Dropped last: librados must outlive the request.
+    _pool: Arc<Pool>,
+}
+
+type Waiting = oneshot::Receiver<Result<Read, Errno>>;
+
+impl InFlight {
+    fn new(pool: &Arc<Pool>, room: Room, capacity: usize) -> (Box<InFlight>, Waiting) {
+        let (answer, waiting) = oneshot::channel();
+        let block = Box::new(InFlight {
+            answer: Some(answer),
+            data: Vec::with_capacity(capacity),
+            data_len: 0,
+            xattr: None,
+            xattrs: ptr::null_mut(),
+            omap: ptr::null_mut(),
+            omap_more: 0,
+            size: 0,
+            modified: 0,
+            results: [0; 4],
+            _room: room,
+            _pool: Arc::clone(pool),
+        });
+        (block, waiting)
+    }
+
+    fn collect(&mut self, version: u64) -> Read {
+        assert!(
+            self.data_len <= self.data.capacity(),
+            "librados wrote beyond its buffer"
+        );
+        // SAFETY: librados has written `data_len` bytes from the start of the buffer.
+        unsafe { self.data.set_len(self.data_len) };
+        let mut data = std::mem::take(&mut self.data);
+        if data.len() < data.capacity() / 2 {
+            // A short answer must not keep a long buffer alive.
+            data.shrink_to_fit();
+        }
+        Read {
+            version,
+            xattr: self.collect_xattr(),
+            data: Bytes::from(data),
+            size: self.size,
+            modified: self.modified,
+            omap: self.collect_omap(),
+            omap_more: self.omap_more != 0,
+        }
+    }
+
+    fn collect_xattr(&mut self) -> Option<Vec<u8>> {
+        let wanted = self.xattr?;
+        while !self.xattrs.is_null() {
+            let (mut name, mut value): (*const c_char, *const c_char) = (ptr::null(), ptr::null());
+            let mut len = 0;
+            // SAFETY: the iterator was made by the request that has completed; the out places
+            // outlive the call.
+            let code =
+                unsafe { ffi::rados_getxattrs_next(self.xattrs, &mut name, &mut value, &mut len) };
+            if code < 0 || name.is_null() {
+                return None;
+            }
+            // SAFETY: librados set `name` to a C string of the iterator, which is alive.
+            if unsafe { CStr::from_ptr(name) } == wanted {
+                // SAFETY: librados set `value` to `len` bytes of the iterator.
+                return Some(unsafe { copy(value, len) });
+            }
+        }
+        None
+    }
+
+    fn collect_omap(&mut self) -> Vec<(String, Vec<u8>)> {
+        let mut all = Vec::new();
+        while !self.omap.is_null() {
+            let (mut key, mut value) = (ptr::null_mut(), ptr::null_mut());
+            let (mut key_len, mut value_len) = (0, 0);
+            // SAFETY: the iterator was made by the request that has completed; the out places
+            // outlive the call.
+            let code = unsafe {
+                more::rados_omap_get_next2(
+                    self.omap,
+                    &mut key,
+                    &mut value,
+                    &mut key_len,
+                    &mut value_len,
+                )
+            };
+            if code < 0 || key.is_null() {
+                break;
+            }
+            // SAFETY: librados set both to bytes of the iterator, which is alive.
+            let (key, value) = unsafe { (copy(key, key_len), copy(value, value_len)) };
+            if let Ok(key) = String::from_utf8(key) {
+                all.push((key, value));
+            }
+        }
+        all
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if !self.xattrs.is_null() {
+            // SAFETY: the iterator is ours and ended once.
+            unsafe { ffi::rados_getxattrs_end(self.xattrs) };
+        }
+        if !self.omap.is_null() {
+            // SAFETY: the iterator is ours and ended once.
+            unsafe { ffi::rados_omap_get_end(self.omap) };
+        }
+    }
+}
+
+/// Copies bytes that librados owns.
+///
+/// # Safety
+/// `data` points to `len` readable bytes, or `len` is 0.
+unsafe fn copy(data: *const c_char, len: usize) -> Vec<u8> {
+    if len == 0 {
+        return Vec::new();
+    }
+    // SAFETY: the caller's.
+    unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) }.to_vec()
+}
+
+extern "C" fn completed(completion: ffi::rados_completion_t, arg: *mut c_void) {
+    IN_CALLBACK.set(true);
+    // SAFETY: `arg` is the block that `submit` gave up to this one call of the callback.
+    let mut block = unsafe { Box::from_raw(arg.cast::<InFlight>()) };
+    // SAFETY: the completion is alive during its callback; our reference ends here.
+    let (code, version) = unsafe {
+        let code = ffi::rados_aio_get_return_value(completion);
+        let version = more::rados_aio_get_version(completion);
+        ffi::rados_aio_release(completion);
+        (code, version)
+    };
+    let answer = if code < 0 {
+        Err(Errno(-code))
+    } else {
+        Ok(block.collect(version))
+    };
+    if let Some(waiting) = block.answer.take() {
+        // Nobody waits when the future was dropped.
+        let _unheard = waiting.send(answer);
+    }
+    drop(block);
+    IN_CALLBACK.set(false);
+}
+
+/// Gives the block to librados and runs `start` with its completion. When `start` fails the
+/// callback does not come, and the error is the answer.
+///
+/// # Safety
+/// `block` comes from `Box::into_raw` and is used by nobody else from here on.
+unsafe fn submit(block: *mut InFlight, start: impl FnOnce(ffi::rados_completion_t) -> c_int) {
+    let mut completion: ffi::rados_completion_t = ptr::null_mut();
+    // SAFETY: the callback matches the type; the block stays valid until it runs.
+    let mut code = unsafe {
+        ffi::rados_aio_create_completion(block.cast(), Some(completed), None, &mut completion)
+    };
+    if code >= 0 {
+        code = start(completion);
+        if code < 0 {
+            // SAFETY: the completion was not taken by any request.
+            unsafe { ffi::rados_aio_release(completion) };
+        }
+    }
+    if code < 0 {
+        // SAFETY: no request was started, so no callback will take the block.
+        let mut block = unsafe { Box::from_raw(block) };
+        if let Some(waiting) = block.answer.take() {
+            let _unheard = waiting.send(Err(Errno(-code)));
+        }
+    }
+}
+
+async fn wait(waiting: Waiting) -> Result<Read, Errno> {
+    // The sender is dropped unsent only if librados dropped a completion, which it does not.
+    waiting.await.unwrap_or(Err(Errno(libc::EIO)))
+}
+
+impl Pool {
+    /// Sends a compound write; gives the object's new version.
+    pub(super) async fn write(
+        self: &Arc<Self>,
+        object: &CStr,
+        op: WriteOp,
+        full: Full,
+        bytes: usize,
+    ) -> Result<u64, Errno> {
+        let room = self.room(bytes).await;
+        let flags = match full {
+            Full::Try => more::OPERATION_FULL_TRY,
+            Full::Force => more::OPERATION_FULL_FORCE,
+        };
+        let (block, waiting) = InFlight::new(self, room, 0);
+        self.submit_write(object, op, flags, block);
+        Ok(wait(waiting).await?.version)
+    }
+
+    fn submit_write(&self, object: &CStr, op: WriteOp, flags: c_int, block: Box<InFlight>) {
+        let (name, now) = (object.as_ptr(), ptr::null_mut());
+        let start = |completion| {
+            // SAFETY: op, pool and completion are alive; librados copies the name and the op.
+            unsafe { ffi::rados_aio_write_op_operate(op.0, self.io, completion, name, now, flags) }
+        };
+        // SAFETY: the block is given up here.
+        unsafe { submit(Box::into_raw(block), start) };
+    }
+
+    /// Sends a compound read.
+    pub(super) async fn read(self: &Arc<Self>, object: &CStr, ask: ReadOp) -> Result<Read, Errno> {
+        let capacity = ask.data.map_or(0, |(_, length)| length);
+        let room = self.room(capacity).await;
+        let (block, waiting) = InFlight::new(self, room, capacity);
+        self.submit_read(object, &ask, block);
+        wait(waiting).await
+    }
+
+    fn submit_read(&self, object: &CStr, ask: &ReadOp, mut block: Box<InFlight>) {
+        // SAFETY: no arguments.
+        let op = unsafe { ffi::rados_create_read_op() };
+        assert!(!op.is_null(), "librados has no memory for a read operation");
+        block.xattr = ask.xattr;
+        // From here on only raw places within the block: librados keeps them until the callback.
+        let raw: *mut InFlight = Box::into_raw(block);
+        // SAFETY: the places lie in the block, which stays where it is until the callback; the
+        // strings and arrays are copied during the calls.
+        unsafe {
+            let results = (&raw mut (*raw).results).cast::<c_int>();
+            if let Some(version) = ask.version {
+                ffi::rados_read_op_assert_version(op, version);
+            }
+            if ask.xattr.is_some() {
+                ffi::rados_read_op_getxattrs(op, &raw mut (*raw).xattrs, results);
+            }
+            if ask.stat {
+                let (size, time) = (&raw mut (*raw).size, &raw mut (*raw).modified);
+                ffi::rados_read_op_stat(op, size, time, results.add(1));
+            }
+            if let Some((offset, length)) = ask.data {
+                let buffer = (*raw).data.as_mut_ptr().cast();
+                let done = &raw mut (*raw).data_len;
+                ffi::rados_read_op_read(op, offset, length, buffer, done, results.add(2));
+            }
+            let (iter, rest) = (&raw mut (*raw).omap, &raw mut (*raw).omap_more);
+            match &ask.omap {
+                None => {}
+                Some(Omap::Range { after, prefix, max }) => more::rados_read_op_omap_get_vals2(
+                    op,
+                    after.as_ptr(),
+                    prefix.as_ptr(),
+                    *max,
+                    iter,
+                    rest,
+                    results.add(3),
+                ),
+                Some(Omap::Key(key)) => {
+                    let (keys, lens) = ([key.as_ptr().cast::<c_char>()], [key.len()]);
+                    more::rados_read_op_omap_get_vals_by_keys2(
+                        op,
+                        keys.as_ptr(),
+                        1,
+                        lens.as_ptr(),
+                        iter,
+                        results.add(3),
+                    );
+                }
+            }
+        }
+        let name = object.as_ptr();
+        let start = |completion| {
+            // SAFETY: op, pool and completion are alive; librados copies the name and the op.
+            unsafe { ffi::rados_aio_read_op_operate(op, self.io, completion, name, 0) }
+        };
+        // SAFETY: the block was given up above.
+        unsafe { submit(raw, start) };
+        // SAFETY: created above and released once; librados keeps what was submitted.
+        unsafe { ffi::rados_release_read_op(op) };
+    }
+}

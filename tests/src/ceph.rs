@@ -1,0 +1,298 @@
+//! A real Ceph cluster of one node, from the distribution's packages, for as long as a test runs.
+//!
+//! Monitor, manager and OSDs run in the foreground as children of this process, with all their
+//! state in one scratch directory and on loopback ports chosen free, so that several clusters can
+//! run side by side. They die with this process, whatever ends it, and the directory goes with
+//! them. OSDs keep their data in memory by default: they lose it when they are killed, not when
+//! they are stopped.
+//!
+//! A test that needs nothing special asks for [`shared_url`], with a namespace of its own: one
+//! cluster per process, or the one that `with-ceph` started for the whole run and named in
+//! [`CONF_ENV`]. A missing package is an error that names it.
+
+mod conf;
+mod process;
+
+use anyhow::{Context, Result, bail};
+use process::Daemon;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// The ceph.conf of a cluster that is already there, with the pools `data` and `meta`.
+pub const CONF_ENV: &str = "YADOKARI_TEST_CEPH_CONF";
+/// A busy machine starts a cluster in well under this.
+const READY_MAX: Duration = Duration::from_secs(120);
+
+/// What kind of cluster.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub osds: usize,
+    /// Keeps data on disk, so that it survives `kill_osd`; slower.
+    pub bluestore: bool,
+    /// Lines for the [global] section, as `osd max object size = 4194304`.
+    pub settings: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            osds: 1,
+            bluestore: false,
+            settings: Vec::new(),
+        }
+    }
+}
+
+/// A running cluster with the replicated pools `data` and `meta`. Dropping it ends it.
+pub struct Ceph {
+    scratch: process::Scratch,
+    mon: Mutex<Option<Daemon>>,
+    mgr: Mutex<Option<Daemon>>,
+    osds: Mutex<Vec<Option<Daemon>>>,
+}
+
+impl Ceph {
+    pub fn start() -> Result<Ceph> {
+        Ceph::start_with(&Options::default())
+    }
+
+    pub fn start_with(options: &Options) -> Result<Ceph> {
+        process::require(&[
+            ("ceph-mon", "ceph-mon"),
+            ("ceph-mgr", "ceph-mgr"),
+            ("ceph-osd", "ceph-osd"),
+            ("ceph-authtool", "ceph-common"),
+            ("monmaptool", "ceph-base"),
+            ("ceph", "ceph-common"),
+            ("rados", "ceph-common"),
+        ])?;
+        let scratch = process::Scratch::new()?;
+        let uuids = conf::write(scratch.path(), options)?;
+        let ceph = Ceph {
+            scratch,
+            mon: Mutex::new(None),
+            mgr: Mutex::new(None),
+            osds: Mutex::new(uuids.iter().map(|_| None).collect()),
+        };
+        ceph.start_mon()?;
+        let new: Vec<String> = uuids.iter().map(|uuid| format!("osd new {uuid}")).collect();
+        ceph.script(&new)?;
+        *ceph.mgr.lock().expect("no panic") = Some(ceph.daemon("ceph-mgr", "x")?);
+        for (id, uuid) in uuids.iter().enumerate() {
+            let id = id.to_string();
+            ceph.run("ceph-osd", &["-i", &id, "--mkfs", "--osd-uuid", uuid])?;
+        }
+        for id in 0..uuids.len() {
+            ceph.start_osd(id)?;
+        }
+        ceph.script(&["osd pool create data 8", "osd pool create meta 8"])?;
+        for pool in ["data", "meta"] {
+            ceph.wait_for_pool(pool)?;
+        }
+        Ok(ceph)
+    }
+
+    pub fn conf(&self) -> PathBuf {
+        self.scratch.path().join("ceph.conf")
+    }
+
+    /// The store in the pools `data` and `meta`, in a namespace.
+    pub fn url(&self, namespace: &str) -> String {
+        url(&self.conf(), namespace)
+    }
+
+    /// Runs the `ceph` tool; its standard output.
+    pub fn ceph(&self, args: &[&str]) -> Result<String> {
+        self.run("ceph", args)
+    }
+
+    /// Runs several commands in one `ceph`, which costs one start of Python instead of many.
+    pub fn script<S: AsRef<str>>(&self, lines: &[S]) -> Result<()> {
+        let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
+        process::run_with_input(self.command("ceph"), &(lines.join("\n") + "\n"))
+    }
+
+    /// Runs the `rados` tool; its standard output.
+    pub fn rados(&self, args: &[&str]) -> Result<String> {
+        self.run("rados", args)
+    }
+
+    pub fn create_pool(&self, name: &str) -> Result<()> {
+        self.ceph(&["osd", "pool", "create", name, "8"])?;
+        self.wait_for_pool(name)
+    }
+
+    /// An erasure-coded pool of two data parts and one coding part; needs three OSDs.
+    pub fn create_erasure_pool(&self, name: &str) -> Result<()> {
+        self.script(&[
+            "osd erasure-code-profile set two-one k=2 m=1 crush-failure-domain=osd".to_owned(),
+            format!("osd pool create {name} 8 8 erasure two-one"),
+        ])?;
+        self.wait_for_pool(name)
+    }
+
+    /// Sets or clears the cluster's full flag, which every pool obeys.
+    pub fn set_full(&self, full: bool) -> Result<()> {
+        self.ceph(&["osd", if full { "set" } else { "unset" }, "full"])
+            .map(drop)
+    }
+
+    /// Adds a user; gives the path of its keyring. `caps` as in `&["mon", "allow r"]`.
+    pub fn add_client(&self, name: &str, caps: &[&str]) -> Result<PathBuf> {
+        let keyring = self.scratch.path().join(format!("client.{name}.keyring"));
+        let (user, file) = (format!("client.{name}"), keyring.display().to_string());
+        let mut args = vec!["auth", "get-or-create", &user];
+        args.extend_from_slice(caps);
+        args.extend(["-o", &file]);
+        self.ceph(&args)?;
+        Ok(keyring)
+    }
+
+    /// Has the cluster hear a client no more. The address is as in `ceph osd blocklist`.
+    pub fn blocklist(&self, address: &str) -> Result<()> {
+        self.ceph(&["osd", "blocklist", "add", address]).map(drop)
+    }
+
+    pub fn start_mon(&self) -> Result<()> {
+        *self.mon.lock().expect("no panic") = Some(self.daemon("ceph-mon", "a")?);
+        Ok(())
+    }
+
+    pub fn stop_mon(&self) -> Result<()> {
+        stop(self.mon.lock().expect("no panic").take())
+    }
+
+    pub fn start_osd(&self, id: usize) -> Result<()> {
+        let osd = self.daemon("ceph-osd", &id.to_string())?;
+        self.osds.lock().expect("no panic")[id] = Some(osd);
+        Ok(())
+    }
+
+    /// Ends an OSD in order; it comes back with its data.
+    pub fn stop_osd(&self, id: usize) -> Result<()> {
+        stop(self.osds.lock().expect("no panic")[id].take())
+    }
+
+    /// Kills an OSD. Its data survives on bluestore alone.
+    pub fn kill_osd(&self, id: usize) -> Result<()> {
+        self.osds.lock().expect("no panic")[id]
+            .take()
+            .context("the OSD does not run")?
+            .kill()
+    }
+
+    /// Freezes an OSD: requests hang, connections stay.
+    pub fn pause_osd(&self, id: usize) -> Result<()> {
+        let osds = self.osds.lock().expect("no panic");
+        osds[id]
+            .as_ref()
+            .context("the OSD does not run")?
+            .signal(libc::SIGSTOP)
+    }
+
+    pub fn resume_osd(&self, id: usize) -> Result<()> {
+        let osds = self.osds.lock().expect("no panic");
+        osds[id]
+            .as_ref()
+            .context("the OSD does not run")?
+            .signal(libc::SIGCONT)
+    }
+
+    /// Waits until a pool takes writes.
+    pub fn wait_for_pool(&self, pool: &str) -> Result<()> {
+        let deadline = Instant::now() + READY_MAX;
+        loop {
+            let mut command = self.command("timeout");
+            command.args(["20", "rados", "-c"]).arg(self.conf());
+            command.args(["-p", pool, "put", "ready", "/dev/null"]);
+            match process::output(command) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error.context(format!("pool {pool} takes no writes")));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
+    }
+
+    fn command(&self, tool: &str) -> Command {
+        let mut command = Command::new(tool);
+        if tool != "timeout" {
+            command.arg("-c").arg(self.conf());
+        }
+        // The user's own settings have no business here.
+        command
+            .env_remove("CEPH_CONF")
+            .env_remove("CEPH_ARGS")
+            .env_remove("CEPH_KEYRING");
+        command
+    }
+
+    fn run(&self, tool: &str, args: &[&str]) -> Result<String> {
+        let mut command = self.command(tool);
+        command.args(args);
+        process::output(command)
+    }
+
+    fn daemon(&self, program: &str, id: &str) -> Result<Daemon> {
+        let mut command = self.command(program);
+        command.args(["-f", "-i", id]);
+        let log = self
+            .scratch
+            .path()
+            .join("log")
+            .join(format!("{program}.{id}.out"));
+        process::spawn(command, &log)
+    }
+}
+
+impl Drop for Ceph {
+    fn drop(&mut self) {
+        // Nothing is kept, so nothing need be stopped in order.
+        let osds = self.osds.get_mut().map(std::mem::take).unwrap_or_default();
+        let others = [self.mgr.get_mut(), self.mon.get_mut()];
+        let others = others
+            .into_iter()
+            .filter_map(|slot| slot.ok().and_then(Option::take));
+        for daemon in osds.into_iter().flatten().chain(others) {
+            let _dead_already = daemon.kill();
+        }
+    }
+}
+
+fn stop(daemon: Option<Daemon>) -> Result<()> {
+    daemon.context("the daemon does not run")?.stop()
+}
+
+fn url(conf: &Path, namespace: &str) -> String {
+    format!(
+        "rados://data/{namespace}?conf={}&meta_pool=meta",
+        conf.display()
+    )
+}
+
+/// The ceph.conf of a cluster that tests share; started by the first that asks.
+pub fn shared_conf() -> Result<PathBuf> {
+    static OWN: OnceLock<Result<Ceph, String>> = OnceLock::new();
+    if let Some(conf) = std::env::var_os(CONF_ENV) {
+        let conf = PathBuf::from(conf);
+        if !conf.exists() {
+            bail!("{CONF_ENV} names {}, which does not exist", conf.display());
+        }
+        return Ok(conf);
+    }
+    match OWN.get_or_init(|| Ceph::start().map_err(|error| format!("{error:#}"))) {
+        Ok(ceph) => Ok(ceph.conf()),
+        Err(error) => bail!("no Ceph cluster to test with: {error}"),
+    }
+}
+
+/// A store of the test's own on the shared cluster. Fails the test when there can be none.
+pub fn shared_url(namespace: &str) -> String {
+    match shared_conf() {
+        Ok(conf) => url(&conf, namespace),
+        Err(error) => panic!("{error:#}"),
+    }
+}
