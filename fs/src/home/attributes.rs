@@ -201,6 +201,7 @@ impl State {
 
     /// The value of an extended attribute.
     pub fn getxattr(&mut self, ino: Ino, name: &[u8]) -> Step<Bytes> {
+        check_name(name)?;
         if self.inode(ino)?.xattr_count == 0 {
             return Err(ErrorKind::NoAttribute.into());
         }
@@ -225,6 +226,7 @@ impl State {
     /// Removes an extended attribute.
     pub fn removexattr(&mut self, ino: Ino, name: &[u8], now: Time) -> Step<()> {
         self.check()?;
+        check_name(name)?;
         let inode = self.xattrs(ino)?;
         let xattrs = inode.xattrs.as_ref().expect("loaded by xattrs");
         if !xattrs.contains_key(name) {
