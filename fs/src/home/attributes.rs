@@ -82,6 +82,10 @@ impl State {
     /// Set-uid, set-gid of executables, and capabilities fall. The attributes must be loaded.
     pub fn kill_priv(&mut self, ino: Ino) {
         let Some(inode) = self.inodes.get_mut(&ino) else { return };
+        // On a directory the bits say how new entries are made; a change of owner leaves them.
+        if inode.attr.kind == Kind::Dir {
+            return;
+        }
         let before = inode.attr.perm;
         inode.attr.perm &= !SET_UID;
         if before & GROUP_EXEC != 0 {
