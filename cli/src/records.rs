@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use yadokari_fs::home::{
-    Attr, Error, ErrorKind, Home, Ino, Kind, OpenHome, Quota, Result, Shared, Time, Undisputed, Usage,
+    Attr, Error, ErrorKind, Home, Ino, Kind, OpenHome, Quota, Result, Shared, Time, Usage,
 };
 use yadokari_fs::node::{NewHome, Records};
 use yadokari_fs::view::{Head, Space};
@@ -137,7 +137,7 @@ impl Records for PlainRecords {
             root_gid: head.root.gid,
             root_perm: head.root.perm,
             shared: Arc::clone(&self.shared),
-            tenure: Arc::new(Undisputed),
+            tenure: Arc::new(yadokari_fs::home::Undisputed),
             seed: None,
         })
         .await
