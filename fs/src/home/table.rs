@@ -212,9 +212,13 @@ impl Table {
     /// `Fenced`. Anything else is tried again until it works.
     pub async fn write(&self, txn: u64, batch: Batch) -> Result<()> {
         let write_batch = batch.to_write_batch(txn);
-        self.pending.lock().push_back((txn, batch));
-        self.upkeep.wake(self.db());
-        let db = self.db();
+        // Under one lock: opening again takes what is pending, or this sees the new database.
+        let db = {
+            let mut pending = self.pending.lock();
+            pending.push_back((txn, batch));
+            self.db()
+        };
+        self.upkeep.wake(Arc::clone(&db));
         match db.write(write_batch).await {
             Ok(_handle) => Ok(()),
             // Opening again applies what is pending, this batch included.
@@ -243,15 +247,16 @@ impl Table {
 
     /// After an error of `failed`: a database that works again, or the error that is final.
     async fn recover(&self, failed: &Arc<Db>, error: &slatedb::Error) -> Result<()> {
+        let _one_at_a_time = self.reopening.lock().await;
+        if !Arc::ptr_eq(failed, &self.db()) {
+            // Opened again meanwhile, which fences the one that failed.
+            return Ok(());
+        }
         match error.kind() {
             slatedb::ErrorKind::Closed(CloseReason::Fenced) => return Err(ErrorKind::Fenced.into()),
             slatedb::ErrorKind::Closed(CloseReason::Clean) => return Err(ErrorKind::Closed.into()),
             slatedb::ErrorKind::Data => return Err(explain(&self.path, error)),
             _ => {}
-        }
-        let _one_at_a_time = self.reopening.lock().await;
-        if !Arc::ptr_eq(failed, &self.db()) {
-            return Ok(());
         }
         tracing::warn!(tables = %self.path, %error, "the tables closed themselves; opening again");
         let mut pause = REOPEN_MIN;
@@ -273,17 +278,26 @@ impl Table {
         let db = build(&self.store, &self.path, &self.cache, self.cache_id, epoch, self.seed)
             .await
             .map_err(|error| explain(&self.path, &error))?;
-        let last = read_txn(&db).await.map_err(|error| explain(&self.path, &error))?;
-        let missing: Vec<_> =
-            self.pending.lock().iter().filter(|(txn, _)| *txn > last).cloned().collect();
-        for (txn, batch) in missing {
-            let written = db.write(batch.to_write_batch(txn)).await;
-            written.map_err(|error| explain(&self.path, &error))?;
+        let mut last = read_txn(&db).await.map_err(|error| explain(&self.path, &error))?;
+        let db = Arc::new(db);
+        loop {
+            let missing: Vec<_> = {
+                let pending = self.pending.lock();
+                let missing: Vec<_> = pending.iter().filter(|(txn, _)| *txn > last).cloned().collect();
+                if missing.is_empty() {
+                    let epoch = db.manifest().writer_epoch();
+                    self.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
+                    *self.db.write() = Arc::clone(&db);
+                    return Ok(());
+                }
+                missing
+            };
+            for (txn, batch) in missing {
+                let written = db.write(batch.to_write_batch(txn)).await;
+                written.map_err(|error| explain(&self.path, &error))?;
+                last = txn;
+            }
         }
-        let epoch = db.manifest().writer_epoch();
-        self.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
-        *self.db.write() = Arc::new(db);
-        Ok(())
     }
 
     /// The records as they are at this moment, whatever is written later.
