@@ -23,7 +23,7 @@ pub struct Mounted {
 /// Those of reading `/proc`.
 pub fn mounted_at(point: &Path) -> io::Result<Option<Mounted>> {
     let all = fs::read("/proc/self/mountinfo")?;
-    Ok(all.split(|&b| b == b'\n').filter_map(parse).filter(|m| m.point == point).next_back())
+    Ok(all.split(|&b| b == b'\n').filter_map(parse).rfind(|m| m.point == point))
 }
 
 /// A path without symbolic links, found without asking what is mounted at it.
