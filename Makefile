@@ -1,39 +1,43 @@
-# make run     serve homes on this machine, over an embedded store, in ./run
-# make check   format, lints, licences, unit tests: minutes, no root, no Ceph
-# make test    everything, with a real mount, a real Ceph cluster and real Podman; as root
-# make bench   measure
+# The four commands of this repository. Each installs what it needs (apt and cargo, as root or
+# through sudo), says what and why, and is quick when everything is there already.
+#
+#   make run      serve homes on this machine, with no cluster:  yadokari up
+#   make check    format, clippy, dependencies, unit tests: minutes, no root, no cluster
+#   make test     everything, with a real Ceph cluster of one node and real Podman; needs root
+#   make test-long  the same with the full length of what `make test` cuts short
+#   make bench    measures
 
-RUN ?= $(CURDIR)/run
-CARGO ?= cargo
+.DEFAULT_GOAL := run
+.PHONY: run build check test test-long bench clean
 
-.PHONY: run check test test-long bench clean-run
+# Where `make run` keeps its state: the command's own default, so that `yadokari status` in
+# another terminal finds it. `make run DATA=/somewhere` for another place.
+RUN_FLAGS := $(if $(DATA),--data $(DATA))
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-run:
-	@.ci/prerequisites run
-	$(CARGO) build --release --package yadokari
-	@mkdir -p $(RUN)
-	@echo
-	@echo "Serving homes at $(RUN)/home. In another terminal:"
-	@echo "    ls -la $(RUN)/home/\$$USER       your home (as root: mkdir $(RUN)/home/NAME first)"
-	@echo "    $(CURDIR)/target/release/yadokari --data $(RUN)/data status"
-	@echo "Ctrl-C ends it; everything is there again at the next make run."
-	@echo
-	@exec target/release/yadokari --data $(RUN)/data up --home $(RUN)/home
+run: build
+	@.ci/welcome $(TARGET)/release/yadokari $(RUN_FLAGS)
+	@exec $(TARGET)/release/yadokari up $(RUN_FLAGS)
+
+build:
+	@.ci/prepare run
+	cargo build --release --locked -p yadokari
 
 check:
-	@.ci/prerequisites check
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) deny --all-features check bans licenses sources
-	$(CARGO) test --workspace --exclude yadokari-tests
+	@.ci/prepare check
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@.ci/deny
+	cargo test --workspace --exclude yadokari-tests --locked
 
 test:
-	@.ci/prerequisites test
 	@.ci/test
 
 test-long:
-	@.ci/prerequisites test
 	@YADOKARI_TEST_LONG=1 .ci/test
 
 bench:
-	@echo "There is no benchmark yet: nothing is claimed about speed." >&2; exit 1
+	@.ci/bench
+
+clean:
+	cargo clean

@@ -110,5 +110,5 @@ pub fn info(head: &yadokari_fs::view::Head) -> HomeInfo {
 /// # Errors
 /// When the store does not open.
 pub async fn records(settings: &Settings) -> anyhow::Result<Arc<dyn Records>> {
-    crate::serve::open_records(settings, false).await
+    Ok(crate::serve::open_records(settings, false).await?)
 }

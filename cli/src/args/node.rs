@@ -51,14 +51,14 @@ A configuration file, with every key and its default:
   skeleton    = \"/etc/skel\"
 
   [memory]
-  data_cache  = \"256M\"            # contents kept for reading
+  data_cache  = \"64M\"             # contents kept for reading
   table_cache = \"48M\"             # metadata blocks
-  dirty_max   = \"256M\"            # acknowledged, not yet stored; writers wait beyond it
-  inodes_max  = \"200k\"            # inodes kept decoded
+  dirty_max   = \"96M\"             # acknowledged, not yet stored; writers wait beyond it
+  inodes_max  = \"60k\"             # inodes kept decoded
 
   [timing]
   commit      = \"1s\"              # names are stored at the latest after this
-  flush       = \"5s\"              # data is stored at the latest after this
+  flush       = \"2s\"              # data is stored at the latest after this
   store_timeout = \"60s\"           # an operation that waits for the store fails after this")]
 pub struct NodeArgs {}
 

@@ -108,6 +108,10 @@ impl Side {
                     | OFlags::CLOEXEC
                     | OFlags::NONBLOCK;
                 let mode = Mode::from_raw_mode(mode & 0o7777);
+                // Whether devices open is a matter of the mount's options.
+                if self.is_device(path) {
+                    return Err(Errno::ACCESS);
+                }
                 let opened = sys::as_user(*who, *umask, || {
                     rfs::openat(&self.root, path.as_str(), flags, mode)
                 });
@@ -162,6 +166,9 @@ impl Side {
             }
             Op::Ftruncate { slot, length } => done(rfs::ftruncate(self.file(*slot)?, *length)),
             Op::Truncate { who, path, length } => {
+                if self.is_device(path) {
+                    return Err(Errno::ACCESS);
+                }
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 sys::as_user(*who, 0o022, || {
                     let fd = rfs::openat(&self.root, path.as_str(), flags, Mode::empty())?;
@@ -298,6 +305,12 @@ impl Side {
         if kind == FileType::RegularFile { Ok(fd) } else { Err(Errno::BADF) }
     }
 
+    fn is_device(&self, path: &str) -> bool {
+        let stat = rfs::statat(&self.root, path, AtFlags::empty());
+        let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
+        matches!(kind, Ok(FileType::CharacterDevice | FileType::BlockDevice))
+    }
+
     /// There are no `…xattrat` calls yet, so the root is reached through /proc.
     fn in_proc(&self, path: &str) -> Result<String, Errno> {
         if path.is_empty() {
@@ -391,7 +404,7 @@ fn stat_value(stat: &rfs::Stat, times: bool) -> Value {
     let kind = FileType::from_raw_mode(stat.st_mode);
     let device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
     Value::Stat {
-        mode: stat.st_mode,
+        mode: super::comparable_mode(stat.st_mode),
         nlink: stat.st_nlink,
         uid: stat.st_uid,
         gid: stat.st_gid,
