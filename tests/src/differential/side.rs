@@ -242,6 +242,16 @@ impl Side {
     /// Operations on attributes, plain and extended.
     fn attributes(&self, op: &Op) -> Outcome {
         let root = self.root.as_fd();
+        // Whether the whiteout of a rename inherits an ACL differs between local file systems.
+        if let Op::Chmod { path, .. }
+        | Op::SetXattr { path, .. }
+        | Op::GetXattr { path, .. }
+        | Op::RemoveXattr { path, .. }
+        | Op::ListXattr { path, .. } = op
+            && self.is_device(path)
+        {
+            return Err(Errno::ACCESS);
+        }
         match op {
             Op::Chmod { who, path, mode } => {
                 let mode = Mode::from_raw_mode(*mode);
