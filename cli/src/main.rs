@@ -1,1 +1,54 @@
-fn main() {}
+//! The command line: reads what was typed, runs one command, prints, and sets the exit code.
+
+mod args;
+mod commands;
+mod config;
+mod doctor;
+mod exit;
+mod instance;
+mod output;
+mod serve;
+mod setup;
+mod size;
+mod test_hook;
+mod users;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Cli;
+use crate::config::Settings;
+use crate::exit::{Exit, Failure};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = Settings::load(&cli.global).and_then(|settings| {
+        log_to_stderr(&settings.log)?;
+        commands::run(cli.command, &cli.global, settings)
+    });
+    let exit = match done {
+        Ok(exit) => exit,
+        Err(error) => {
+            exit::report(&error);
+            exit::code(&error)
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// Standard output is for facts and `ready`; the log is not.
+fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        Failure::usage(format!("log filter `{filter}`: {error}"))
+            .remedy("write error, warn, info, debug, trace, or e.g. info,yadokari_fs=debug")
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
+    Ok(())
+}

@@ -18,6 +18,7 @@ async fn open(store: &Arc<dyn ObjectStore>, shared: &Arc<Shared>) -> Home {
         root_gid: 1000,
         root_perm: 0o700,
         shared: Arc::clone(shared),
+        tenure: Arc::new(Undisputed),
         seed: Some(1),
     };
     Home::open(open).await.expect("opens")

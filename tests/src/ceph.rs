@@ -37,11 +37,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            osds: 1,
-            bluestore: false,
-            settings: Vec::new(),
-        }
+        Options { osds: 1, bluestore: false, settings: Vec::new() }
     }
 }
 
@@ -133,10 +129,15 @@ impl Ceph {
         self.wait_for_pool(name)
     }
 
-    /// Sets or clears the cluster's full flag, which every pool obeys.
+    /// Has every OSD believe that it is full, or no longer. The pools' flags, and the clients,
+    /// follow within some seconds.
     pub fn set_full(&self, full: bool) -> Result<()> {
-        self.ceph(&["osd", if full { "set" } else { "unset" }, "full"])
-            .map(drop)
+        let kind = if full { "full" } else { "none" };
+        let osds = self.osds.lock().expect("no panic").len();
+        for id in 0..osds {
+            self.ceph(&["tell", &format!("osd.{id}"), "injectfull", kind])?;
+        }
+        Ok(())
     }
 
     /// Adds a user; gives the path of its keyring. `caps` as in `&["mon", "allow r"]`.
@@ -150,9 +151,23 @@ impl Ceph {
         Ok(keyring)
     }
 
-    /// Has the cluster hear a client no more. The address is as in `ceph osd blocklist`.
-    pub fn blocklist(&self, address: &str) -> Result<()> {
-        self.ceph(&["osd", "blocklist", "add", address]).map(drop)
+    /// Has the cluster hear the present clients of a user no more; gives how many these are.
+    pub fn blocklist(&self, user: &str) -> Result<usize> {
+        let sessions = self.ceph(&["tell", "mon.a", "sessions"])?;
+        let sessions: serde_json::Value = serde_json::from_str(&sessions)?;
+        let entity = format!("client.{user}");
+        let mut lines = Vec::new();
+        for session in sessions.as_array().into_iter().flatten() {
+            let address = &session["addrs"]["addrvec"][0];
+            if session["entity_name"] == entity.as_str()
+                && let (Some(addr), Some(nonce)) =
+                    (address["addr"].as_str(), address["nonce"].as_u64())
+            {
+                lines.push(format!("osd blocklist add {addr}/{nonce}"));
+            }
+        }
+        self.script(&lines)?;
+        Ok(lines.len())
     }
 
     pub fn start_mon(&self) -> Result<()> {
@@ -177,27 +192,18 @@ impl Ceph {
 
     /// Kills an OSD. Its data survives on bluestore alone.
     pub fn kill_osd(&self, id: usize) -> Result<()> {
-        self.osds.lock().expect("no panic")[id]
-            .take()
-            .context("the OSD does not run")?
-            .kill()
+        self.osds.lock().expect("no panic")[id].take().context("the OSD does not run")?.kill()
     }
 
     /// Freezes an OSD: requests hang, connections stay.
     pub fn pause_osd(&self, id: usize) -> Result<()> {
         let osds = self.osds.lock().expect("no panic");
-        osds[id]
-            .as_ref()
-            .context("the OSD does not run")?
-            .signal(libc::SIGSTOP)
+        osds[id].as_ref().context("the OSD does not run")?.signal(libc::SIGSTOP)
     }
 
     pub fn resume_osd(&self, id: usize) -> Result<()> {
         let osds = self.osds.lock().expect("no panic");
-        osds[id]
-            .as_ref()
-            .context("the OSD does not run")?
-            .signal(libc::SIGCONT)
+        osds[id].as_ref().context("the OSD does not run")?.signal(libc::SIGCONT)
     }
 
     /// Waits until a pool takes writes.
@@ -223,10 +229,7 @@ impl Ceph {
             command.arg("-c").arg(self.conf());
         }
         // The user's own settings have no business here.
-        command
-            .env_remove("CEPH_CONF")
-            .env_remove("CEPH_ARGS")
-            .env_remove("CEPH_KEYRING");
+        command.env_remove("CEPH_CONF").env_remove("CEPH_ARGS").env_remove("CEPH_KEYRING");
         command
     }
 
@@ -239,11 +242,7 @@ impl Ceph {
     fn daemon(&self, program: &str, id: &str) -> Result<Daemon> {
         let mut command = self.command(program);
         command.args(["-f", "-i", id]);
-        let log = self
-            .scratch
-            .path()
-            .join("log")
-            .join(format!("{program}.{id}.out"));
+        let log = self.scratch.path().join("log").join(format!("{program}.{id}.out"));
         process::spawn(command, &log)
     }
 }
@@ -253,9 +252,7 @@ impl Drop for Ceph {
         // Nothing is kept, so nothing need be stopped in order.
         let osds = self.osds.get_mut().map(std::mem::take).unwrap_or_default();
         let others = [self.mgr.get_mut(), self.mon.get_mut()];
-        let others = others
-            .into_iter()
-            .filter_map(|slot| slot.ok().and_then(Option::take));
+        let others = others.into_iter().filter_map(|slot| slot.ok().and_then(Option::take));
         for daemon in osds.into_iter().flatten().chain(others) {
             let _dead_already = daemon.kill();
         }
@@ -267,10 +264,7 @@ fn stop(daemon: Option<Daemon>) -> Result<()> {
 }
 
 fn url(conf: &Path, namespace: &str) -> String {
-    format!(
-        "rados://data/{namespace}?conf={}&meta_pool=meta",
-        conf.display()
-    )
+    format!("rados://data/{namespace}?conf={}&meta_pool=meta", conf.display())
 }
 
 /// The ceph.conf of a cluster that tests share; started by the first that asks.

@@ -129,7 +129,7 @@ impl State {
             self.unwritten.insert(id, value.clone());
             self.txn.smalls.insert(id, (capture.ino, value));
             self.txn.start();
-            // What refers to it may enter a later transaction, after captures before this one.
+            // The capture may have to wait for earlier ones of its file, over a commit or several.
             let hold = holds.hold(RefKey::Small(id));
             piece.set_place(Place::Small { id, at: 0 }, Some(hold));
         }

@@ -207,6 +207,9 @@ impl Core {
             accounts.batch.push((key::hash(&record.hash), Some(id.into())));
             txn.refs.entry(RefKey::Chunk(birth.id)).or_insert(0);
         }
+        for id in txn.smalls.keys() {
+            txn.refs.entry(RefKey::Small(*id)).or_insert(0);
+        }
         self.count_refs(txn, ledger, &mut accounts).await?;
         self.move_chunks(txn, &mut accounts).await?;
         self.close_accounts(txn.number, ledger, accounts).await

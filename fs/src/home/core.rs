@@ -26,6 +26,7 @@ use super::reader::{JoinPath, Reader};
 use super::state::{State, Step, Stop};
 use super::sweep::Candidates;
 use super::table::Table;
+use super::tenure::Tenure;
 use super::tidy;
 use super::trouble::Troubles;
 use super::types::{Change, ClientId, Ino, Time};
@@ -53,6 +54,7 @@ pub struct Core {
     pub(super) me: Weak<Core>,
     pub(super) name: String,
     pub(super) shared: Arc<Shared>,
+    pub(super) tenure: Arc<dyn Tenure>,
     pub(super) runtime: Handle,
     pub(super) state: Mutex<State>,
     pub(super) table: Table,
@@ -72,6 +74,7 @@ pub struct Core {
     pub(super) candidates: Candidates,
     pub(super) tidying: AtomicBool,
     pub(super) armed: AtomicBool,
+    pub(super) pressed: AtomicBool,
     pub(super) closing: AtomicBool,
     pub(super) reaping: AtomicBool,
     pub(super) ended: watch::Sender<bool>,
@@ -113,6 +116,9 @@ impl Core {
         client: Option<ClientId>,
         mut op: impl FnMut(&mut State) -> Step<T>,
     ) -> Result<T> {
+        if !self.tenure.is_valid() {
+            self.patient(self.tenure.admit()).await?;
+        }
         let mut gone = None;
         for _ in 0..TRIES_MAX {
             let stop = {
@@ -158,6 +164,13 @@ impl Core {
         if busy && !self.armed.swap(true, Ordering::Relaxed) {
             self.wake.notify_one();
         } else if state.txn.len() >= TXN_RECORDS_MAX {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Memory is getting tight: the driver should write now.
+    pub fn press(&self) {
+        if !self.pressed.swap(true, Ordering::Relaxed) {
             self.wake.notify_one();
         }
     }
@@ -304,6 +317,7 @@ impl Core {
         };
         if self.durable.borrow().txn < number {
             self.table.flush().await?;
+            self.tenure.admit().await?;
             self.durable.send_modify(|durable| durable.txn = number);
         }
         Ok(())
@@ -314,6 +328,7 @@ impl Core {
         let now = Instant::now();
         let closing = self.closing.load(Ordering::Acquire);
         let mut state = self.state.lock();
+        self.pressed.store(false, Ordering::Relaxed);
         let tight = self.budget.is_tight();
         let due: Vec<Ino> = state
             .fresh

@@ -209,12 +209,6 @@ impl ExtentMap {
         self.unsaved.is_empty() && self.removed.is_empty()
     }
 
-    /// True when data in memory waits to be captured.
-    #[must_use]
-    pub fn has_dirty(&self) -> bool {
-        self.unsaved.iter().any(|k| matches!(self.map[k].source, Source::Dirty { .. }))
-    }
-
     /// True when a capture would have something to wait for.
     #[must_use]
     pub fn needs_store(&self) -> bool {

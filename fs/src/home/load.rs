@@ -58,8 +58,13 @@ impl Core {
     /// the operation starts again and asks again.
     fn insert(&self, evictions: u64, put: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
-        if state.evictions == evictions {
-            put(&mut state);
+        if state.evictions != evictions {
+            return;
+        }
+        put(&mut state);
+        let keep = self.shared.inodes_per_home();
+        if state.inodes.len() > keep + keep / 8 {
+            state.evict(keep);
         }
     }
 

@@ -23,11 +23,17 @@ mod dirty;
 mod error;
 mod extent;
 mod flush;
+#[cfg(test)]
+mod format;
+pub mod fsck;
 mod holds;
+pub mod homes;
 mod key;
 mod load;
+mod lock;
 mod namespace;
 mod open;
+pub mod owner;
 mod reader;
 mod reap;
 mod record;
@@ -35,6 +41,7 @@ mod segment;
 mod state;
 mod sweep;
 mod table;
+mod tenure;
 mod tidy;
 mod transaction;
 mod trouble;
@@ -49,7 +56,11 @@ use tokio::sync::broadcast;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
+pub use lock::{
+    Lock, LockKind, LockOwner, LockSpace, LockTable, Progress, RANGE_END_MAX, WaiterId,
+};
 pub use open::OpenHome;
+pub use tenure::{Tenure, Undisputed};
 pub use types::*;
 
 use self::core::Core;
@@ -370,6 +381,8 @@ impl Home {
             .await?;
         if large {
             core.flush_if_large(ino);
+        } else if core.budget.is_tight() {
+            core.press();
         }
         Ok(written)
     }
@@ -480,6 +493,12 @@ impl Home {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.core.troubles.last()
+    }
+
+    /// Another owner has the home: nothing is acknowledged any more, what is not in the store
+    /// is lost to its users.
+    pub fn fence(&self) {
+        self.core.fail(&ErrorKind::Fenced.into());
     }
 
     /// Takes no more changes, commits everything and gives the home up. Idempotent.

@@ -22,6 +22,7 @@ use super::record::{Counters, InodeRecord, decode_small};
 use super::state::{Inode, State};
 use super::sweep::Candidates;
 use super::table::{Table, TableOptions};
+use super::tenure::Tenure;
 use super::tidy::Untidy;
 use super::trouble::Troubles;
 use super::types::{Attr, Ino, Kind, Quota};
@@ -52,6 +53,8 @@ pub struct OpenHome {
     pub root_perm: u16,
     /// What all homes share.
     pub shared: Arc<Shared>,
+    /// The right to acknowledge changes.
+    pub tenure: Arc<dyn Tenure>,
     /// Seed of the tables' randomness, for simulations.
     pub seed: Option<u64>,
 }
@@ -96,6 +99,7 @@ impl Home {
             ),
             budget: HomeBudget::new(Arc::clone(&shared.budget)),
             name: open.name,
+            tenure: open.tenure,
             runtime: Handle::current(),
             state: Mutex::new(state),
             table,
@@ -113,6 +117,7 @@ impl Home {
             candidates: Candidates::default(),
             tidying: AtomicBool::new(false),
             armed: AtomicBool::new(false),
+            pressed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             reaping: AtomicBool::new(false),
             ended: watch::Sender::new(false),

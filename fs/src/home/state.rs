@@ -244,7 +244,9 @@ impl Inode {
     /// The record to commit: data that is not durable yet shows as it was.
     pub fn record(&self) -> InodeRecord {
         let mut attr = self.attr;
-        let mut inline = Some(InlineExtents::new());
+        // A file whose contents are being freed still has extents of its own in the database.
+        let freeing = attr.kind == Kind::File && self.file.is_none();
+        let mut inline = (!freeing).then(InlineExtents::new);
         if let Some(file) = &self.file {
             if let Some(durable) = file.durable {
                 attr.size = durable.size;
@@ -521,11 +523,6 @@ impl State {
         }
         self.evictions += u64::from(gone > 0);
         gone
-    }
-
-    /// The names of all directories in memory: a measure of the memory they take.
-    pub fn cached_names(&self) -> usize {
-        self.inodes.values().filter_map(|i| i.dir.as_ref()).map(|d| d.buckets.len()).sum()
     }
 
     /// Notes that a file's data differs from the database from now on.

@@ -19,10 +19,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
-use slatedb::config::{ReadOptions, ScanOptions, Settings};
+use slatedb::config::{DbReaderOptions, ReadOptions, ScanOptions, Settings};
 use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
 use slatedb::db_cache::{DbCache, SplitCache};
-use slatedb::{CloseReason, Db, DbReader, DbReaderMode, WriteBatch};
+use slatedb::{CloseReason, Db, DbReader, DbReaderMode, DbSnapshot, WriteBatch};
 
 use super::error::{Error, ErrorKind, Result};
 use upkeep::Upkeep;
@@ -40,6 +40,8 @@ const MANIFEST_POLL: Duration = Duration::from_secs(600);
 /// First and longest pause before a database that closed itself is opened again.
 const REOPEN_MIN: Duration = Duration::from_millis(50);
 const REOPEN_MAX: Duration = Duration::from_secs(2);
+/// A reader that looks for changes this rarely shows one moment.
+const STILL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bytes that a scan reads ahead.
 const SCAN_AHEAD_BYTES: usize = 256 << 10;
 
@@ -298,6 +300,15 @@ impl Table {
         }
     }
 
+    /// The records as they are at this moment, whatever is written later.
+    ///
+    /// # Errors
+    /// `Closed`, `Fenced`, or `Unavailable` while the tables are being opened again.
+    pub fn view(&self) -> Result<TableView> {
+        let snapshot = self.db().snapshot().map_err(|error| explain(&self.path, &error))?;
+        Ok(TableView { path: self.path.clone(), snapshot })
+    }
+
     /// Gives the tables up. What was not flushed may be lost.
     ///
     /// # Errors
@@ -350,12 +361,7 @@ async fn scan(
     range: Range<Vec<u8>>,
     rows_max: usize,
 ) -> std::result::Result<Vec<(Bytes, Bytes)>, slatedb::Error> {
-    let options = ScanOptions {
-        read_ahead_bytes: if rows_max > 64 { SCAN_AHEAD_BYTES } else { 1 },
-        cache_blocks: true,
-        ..ScanOptions::default()
-    };
-    let mut found = db.scan_with_options(range, &options).await?;
+    let mut found = db.scan_with_options(range, &scan_options(rows_max)).await?;
     let mut rows = Vec::new();
     while rows.len() < rows_max
         && let Some(row) = found.next().await?
@@ -365,12 +371,61 @@ async fn scan(
     Ok(rows)
 }
 
+fn scan_options(rows_max: usize) -> ScanOptions {
+    ScanOptions {
+        read_ahead_bytes: if rows_max > 64 { SCAN_AHEAD_BYTES } else { 1 },
+        cache_blocks: true,
+        ..ScanOptions::default()
+    }
+}
+
 fn explain(path: &str, error: &slatedb::Error) -> Error {
     match error.kind() {
         slatedb::ErrorKind::Closed(CloseReason::Fenced) => ErrorKind::Fenced.into(),
         slatedb::ErrorKind::Closed(CloseReason::Clean) => ErrorKind::Closed.into(),
         slatedb::ErrorKind::Data => Error::corrupt(format_args!("tables {path}: {error}")),
         _ => Error::unavailable(format_args!("tables {path}: {error}")),
+    }
+}
+
+/// The records of one moment.
+pub struct TableView {
+    path: String,
+    snapshot: Arc<DbSnapshot>,
+}
+
+impl TableView {
+    /// A record.
+    ///
+    /// # Errors
+    /// `Closed` when the tables had to be opened again since; `Unavailable`, `Corrupt`.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.snapshot.get(key).await.map_err(|error| explain(&self.path, &error))
+    }
+
+    /// Records in the order of their keys, at most `rows_max`.
+    ///
+    /// # Errors
+    /// As [`TableView::get`].
+    pub async fn scan(
+        &self,
+        range: Range<Vec<u8>>,
+        rows_max: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
+        if range.is_empty() || rows_max == 0 {
+            return Ok(Vec::new());
+        }
+        let failed = |error| explain(&self.path, &error);
+        // What a check reads once shall not drive out what the home reads often.
+        let options = ScanOptions { cache_blocks: false, ..scan_options(rows_max) };
+        let mut found = self.snapshot.scan_with_options(range, &options).await.map_err(failed)?;
+        let mut rows = Vec::new();
+        while rows.len() < rows_max
+            && let Some(row) = found.next().await.map_err(failed)?
+        {
+            rows.push((row.key, row.value));
+        }
+        Ok(rows)
     }
 }
 
@@ -386,7 +441,33 @@ impl TableReader {
     /// # Errors
     /// `Unavailable`, also where there are no tables; `Corrupt`.
     pub async fn open(store: Arc<dyn ObjectStore>, path: &str) -> Result<Self> {
+        Self::open_with(store, path, DbReaderOptions::default()).await
+    }
+
+    /// Opens the tables under `path` as they are now, and goes on showing just that.
+    ///
+    /// # Errors
+    /// As [`TableReader::open`]. Reading may fail as `Unavailable` once a writer has compacted
+    /// and collected what was shown, a minute later at the earliest.
+    pub async fn open_still(store: Arc<dyn ObjectStore>, path: &str) -> Result<Self> {
+        let options =
+            DbReaderOptions { manifest_poll_interval: STILL, ..DbReaderOptions::default() };
+        Self::open_with(store, path, options).await
+    }
+
+    /// The epoch of the last writer.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.reader.manifest().writer_epoch()
+    }
+
+    async fn open_with(
+        store: Arc<dyn ObjectStore>,
+        path: &str,
+        options: DbReaderOptions,
+    ) -> Result<Self> {
         let reader = DbReader::builder(path, store)
+            .with_options(options)
             .with_reader_mode(DbReaderMode::FollowLatest)
             .with_db_cache_disabled()
             .build()
@@ -412,6 +493,9 @@ impl TableReader {
         range: Range<Vec<u8>>,
         rows_max: usize,
     ) -> Result<Vec<(Bytes, Bytes)>> {
+        if range.is_empty() || rows_max == 0 {
+            return Ok(Vec::new());
+        }
         let failed = |error| explain(&self.path, &error);
         let mut found = self.reader.scan(range).await.map_err(failed)?;
         let mut rows = Vec::new();

@@ -319,10 +319,7 @@ pub struct Quota {
 
 impl Quota {
     /// No limit at all.
-    pub const NONE: Quota = Quota {
-        bytes: u64::MAX,
-        inodes: u64::MAX,
-    };
+    pub const NONE: Quota = Quota { bytes: u64::MAX, inodes: u64::MAX };
 }
 
 /// A change that one client made and that the caches of the others must learn of.

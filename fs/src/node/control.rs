@@ -194,6 +194,12 @@ pub struct HomeStats {
     pub open: bool,
     /// Requests that wait for the store now.
     pub waiting: u64,
+    /// Inodes in memory.
+    pub cached_inodes: u64,
+    /// Acknowledged bytes that are not in the store yet.
+    pub dirty_bytes: u64,
+    /// The store's failure that is not over.
+    pub trouble: Option<String>,
     /// Counters since the daemon started.
     #[serde(flatten)]
     pub counters: CountersNow,
@@ -205,9 +211,7 @@ mod tests {
 
     #[test]
     fn a_request_is_one_line_that_reads_back() {
-        let request = Request::HomeShow {
-            name: "alice\n".into(),
-        };
+        let request = Request::HomeShow { name: "alice\n".into() };
         let line = serde_json::to_string(&request).unwrap();
         assert_eq!(line, r#"{"command":"home-show","name":"alice\n"}"#);
         assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);

@@ -21,7 +21,7 @@ pub enum StoreError {
     #[error("{what} refused access: {remedy}")]
     Denied { what: String, remedy: String },
     /// Nothing answered in time. Trying again later may help.
-    #[error("{what} did not answer within {waited:?}: {remedy}")]
+    #[error("no answer from {what} within {waited:?}: {remedy}")]
     Unreachable {
         what: String,
         waited: Duration,

@@ -18,10 +18,12 @@ mod format;
 mod get;
 mod index;
 mod list;
+mod names;
 mod object;
 mod op;
 mod put;
 mod scan;
+mod trouble;
 mod upload;
 
 use crate::error::StoreError;

@@ -7,7 +7,9 @@
 
 use crate::error::StoreError;
 use crate::file::FileStore;
-use crate::retry::{RetryPolicy, RetryStore};
+use crate::retry::RetryPolicy;
+#[cfg(any(feature = "rados", feature = "s3"))]
+use crate::retry::RetryStore;
 use crate::url::StoreUrl;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -173,6 +175,7 @@ impl Store {
             .wrap(|_, inner| Arc::new(PrefixStore::new(inner, prefix.clone())))
     }
 
+    #[cfg(any(feature = "rados", feature = "s3"))]
     fn with_retry(self, policy: Option<&RetryPolicy>) -> Store {
         match policy {
             None => self,

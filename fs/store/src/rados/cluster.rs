@@ -4,13 +4,13 @@
 //! shut down only when nothing can call back any more, whoever drops its future early.
 
 use super::op::in_callback;
+use super::trouble::{conf_error, connect_error, failed, no_keyring};
 use crate::error::StoreError;
 use crate::url::RadosUrl;
 use ceph::rados as ffi;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fmt;
 use std::io;
-use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -295,141 +295,9 @@ impl Pool {
     }
 }
 
-/// A reader of object names, in no order. Blocks.
-pub(super) struct Names {
-    pool: Arc<Pool>,
-    list: ffi::rados_list_ctx_t,
-}
-
-impl Names {
-    pub(super) fn open(pool: &Arc<Pool>) -> io::Result<Names> {
-        let mut list: ffi::rados_list_ctx_t = ptr::null_mut();
-        // SAFETY: the pool outlives the list, which holds it; `list` outlives the call.
-        let code = unsafe { ffi::rados_nobjects_list_open(pool.io, &mut list) };
-        if code < 0 {
-            return Err(io::Error::from_raw_os_error(-code));
-        }
-        Ok(Names {
-            pool: Arc::clone(pool),
-            list,
-        })
-    }
-
-    /// The next name; None at the end. Names that are not UTF-8 are none of ours.
-    pub(super) fn next(&mut self) -> io::Result<Option<String>> {
-        loop {
-            let mut entry: *mut libc::c_char = ptr::null_mut();
-            let none = ptr::null_mut();
-            // SAFETY: the list is open; librados sets `entry` to a string of its own.
-            let code = unsafe { next_entry(self.list, &mut entry, none, none) };
-            if code == -libc::ENOENT {
-                return Ok(None);
-            }
-            if code < 0 {
-                return Err(io::Error::from_raw_os_error(-code));
-            }
-            // SAFETY: on success `entry` is a C string, valid until the next call.
-            if let Ok(name) = unsafe { CStr::from_ptr(entry) }.to_str() {
-                return Ok(Some(name.to_owned()));
-            }
-        }
-    }
-}
-
-unsafe fn next_entry(
-    list: ffi::rados_list_ctx_t,
-    entry: *mut *mut libc::c_char,
-    key: *mut *mut libc::c_char,
-    namespace: *mut *mut libc::c_char,
-) -> libc::c_int {
-    // SAFETY: the caller's, who passes an open list; librados allows null for what is not asked.
-    unsafe { ffi::rados_nobjects_list_next(list, entry.cast(), key.cast(), namespace.cast()) }
-}
-
-impl Drop for Names {
-    fn drop(&mut self) {
-        let _held_until_here = &self.pool;
-        // SAFETY: the list was opened and is closed once.
-        unsafe { ffi::rados_nobjects_list_close(self.list) };
-    }
-}
-
 fn c_string(text: &str) -> Result<CString, StoreError> {
     CString::new(text).map_err(|_nul| StoreError::Invalid {
         what: format!("`{}`", text.escape_debug()),
         remedy: "leave the zero byte out of the store URL".to_owned(),
     })
-}
-
-fn failed(operation: &'static str, what: &str, code: i32) -> StoreError {
-    let source = io::Error::from_raw_os_error(-code).into();
-    StoreError::Failed {
-        operation,
-        what: what.to_owned(),
-        source,
-    }
-}
-
-fn conf_error(conf: &Path, code: i32) -> StoreError {
-    let what = format!("Ceph configuration {}", conf.display());
-    match -code {
-        libc::ENOENT => StoreError::NotFound {
-            what,
-            remedy: "correct the parameter conf of the store URL".to_owned(),
-        },
-        libc::EACCES | libc::EPERM => StoreError::Denied {
-            what,
-            remedy: "make it readable for this user".to_owned(),
-        },
-        _ => StoreError::Invalid {
-            what,
-            remedy: "Ceph cannot parse it: try `ceph-conf -c FILE --lookup fsid`".to_owned(),
-        },
-    }
-}
-
-fn no_keyring(url: &RadosUrl, keyring: Option<&Path>) -> StoreError {
-    let what = match keyring {
-        Some(path) => format!("keyring {}", path.display()),
-        None => format!(
-            "a key for client.{} in the keyrings that Ceph searches",
-            url.client
-        ),
-    };
-    let remedy = format!(
-        "write it with `ceph auth get client.{} -o FILE` and name it with ?keyring=FILE",
-        url.client
-    );
-    StoreError::NotFound { what, remedy }
-}
-
-/// What rados_connect means by its codes.
-fn connect_error(url: &RadosUrl, code: i32) -> StoreError {
-    let cluster = "the Ceph cluster".to_owned();
-    match -code {
-        libc::ETIMEDOUT => StoreError::Unreachable {
-            what: "no monitor of the Ceph cluster".to_owned(),
-            waited: url.timeout,
-            remedy: "check mon_host in the Ceph configuration, the network, and `ceph -s`; \
-                     ?timeout=30s waits longer"
-                .to_owned(),
-        },
-        libc::EACCES | libc::EPERM => StoreError::Denied {
-            what: cluster,
-            remedy: format!(
-                "the key of client.{0} is not the one the cluster knows: compare with \
-                 `ceph auth get client.{0}`",
-                url.client
-            ),
-        },
-        libc::ENOENT => no_keyring(url, url.keyring.as_deref()),
-        libc::EINVAL => StoreError::Invalid {
-            what: format!(
-                "the key of client.{}, or the Ceph configuration,",
-                url.client
-            ),
-            remedy: "check the keyring and mon_host".to_owned(),
-        },
-        _ => failed("connecting to", &cluster, code),
-    }
 }

@@ -11,6 +11,7 @@ use crate::url::RadosUrl;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Objects up to this length are one RADOS object; longer ones are cut into parts of it. Well
 /// below what clusters allow (osd_max_object_size is 128 MiB by default), and below their limit
@@ -31,8 +32,12 @@ pub(super) struct Core {
 }
 
 impl Core {
-    async fn open(pool: Arc<Pool>, meta: Arc<Pool>) -> Result<Arc<Core>, StoreError> {
-        check_layout(&meta, pool.id).await?;
+    async fn open(
+        pool: Arc<Pool>,
+        meta: Arc<Pool>,
+        limit: Duration,
+    ) -> Result<Arc<Core>, StoreError> {
+        check_layout(&meta, pool.id, limit).await?;
         let index = Arc::new(Index::new(meta, pool.id));
         let confirmer = Confirmer::start(Arc::clone(&pool), Arc::clone(&index));
         Ok(Arc::new(Core {
@@ -94,15 +99,18 @@ pub(super) async fn open(
         what: "the Ceph cluster".to_owned(),
         source: source.into(),
     })??;
-    let core = Core::open(Arc::clone(&data), Arc::clone(&meta)).await?;
+    let core = Core::open(Arc::clone(&data), Arc::clone(&meta), request_timeout).await?;
     if Arc::ptr_eq(&data, &meta) {
         return Ok((Arc::clone(&core), core));
     }
-    Ok((core, Core::open(Arc::clone(&meta), meta).await?))
+    Ok((
+        core,
+        Core::open(Arc::clone(&meta), meta, request_timeout).await?,
+    ))
 }
 
 /// Writes down which form the index has, or finds that it has ours.
-async fn check_layout(meta: &Arc<Pool>, space: i64) -> Result<(), StoreError> {
+async fn check_layout(meta: &Arc<Pool>, space: i64, limit: Duration) -> Result<(), StoreError> {
     let name = format::layout_name(space);
     // The omap entry is there to find out now whether the pool can hold any.
     let op = WriteOp::new()
@@ -140,8 +148,8 @@ async fn check_layout(meta: &Arc<Pool>, space: i64) -> Result<(), StoreError> {
                 .to_owned(),
         }),
         Err(Errno(libc::ETIMEDOUT)) => Err(StoreError::Unreachable {
-            what: format!("no OSD of {what}"),
-            waited: std::time::Duration::ZERO,
+            what: format!("the OSDs of {what}"),
+            waited: limit,
             remedy: "check `ceph -s` and `ceph osd tree`".to_owned(),
         }),
         Err(Errno(code)) => Err(StoreError::Failed {

@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 /// How often an object or its entry may change under a delete.
 const RACES_MAX: u32 = 100;
 /// How often, and how long each time, a delete waits for the entry of a put that is just ending.
-const ENTRY_WAITS_MAX: u32 = 20;
-const ENTRY_WAIT: Duration = Duration::from_millis(50);
+const ENTRY_WAITS_MAX: u32 = 10;
+const ENTRY_WAIT: Duration = Duration::from_millis(20);
 
 /// Removes an object, then its entry: see the rules in `index`.
 pub(super) async fn delete(core: &Arc<Core>, path: &Path) -> Result<()> {

@@ -1,11 +1,11 @@
 //! The scan of a whole pool, for fsck: objects without entries, entries without objects, parts
 //! without an object. Nothing younger than the grace of an index entry is called lost.
 
-use super::cluster::Names;
 use super::confirm::{self, Job, To};
 use super::core::Core;
 use super::format::{self, Nonce, SHARDS, State};
 use super::index::GRACE;
+use super::names::Names;
 use super::object;
 use super::op::{Errno, Full, ReadOp, WriteOp};
 use crate::store::ScanReport;

@@ -1,0 +1,119 @@
+//! Commands about homes and their limits.
+
+use clap::{Args, Subcommand};
+
+use super::Output;
+use crate::size::{parse_bytes_arg, parse_count_arg};
+
+/// `yadokari home …`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  yadokari home create ada --quota 50G --inodes 1M
+  yadokari home list
+  yadokari home set-quota ada --quota 100G
+  yadokari home remove ada             can be undone for 7 days:
+  yadokari home restore ada")]
+pub enum HomeCommand {
+    /// Make a home
+    #[command(after_help = "\
+Root makes homes for anybody; everybody else only their own.
+
+Examples:
+  yadokari home create ada
+  yadokari home create ada --quota 50G --inodes 1M
+  yadokari home create project7 --owner ada --quota 2T
+
+Exits with 4 if the home exists already.")]
+    Create {
+        /// Name of the home, usually the user's
+        name: String,
+        /// User (name or number) who owns it [default: the user of that name]
+        #[arg(long, value_name = "USER")]
+        owner: Option<String>,
+        #[command(flatten)]
+        limits: QuotaLimits,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List homes
+    #[command(after_help = "\
+Examples:
+  yadokari home list
+  yadokari home list --removed
+  yadokari home list --json | jq -r '.[].name'")]
+    List {
+        /// Also those that were removed and can still be restored
+        #[arg(long)]
+        removed: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show one home: owner, use, limits, who serves it
+    #[command(after_help = "\
+Examples:
+  yadokari home show ada
+  yadokari home show ada --json
+
+Exits with 3 if there is no such home.")]
+    Show {
+        /// Name of the home
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Change the limits of a home, at once
+    #[command(after_help = "\
+A limit below what is used is allowed: nothing can be added until enough was deleted.
+
+Examples:
+  yadokari home set-quota ada --quota 100G
+  yadokari home set-quota ada --quota none --inodes 2M")]
+    SetQuota {
+        /// Name of the home
+        name: String,
+        #[command(flatten)]
+        limits: QuotaLimits,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Remove a home; `restore` brings it back for 7 days
+    #[command(after_help = "Examples:\n  yadokari home remove ada")]
+    Remove {
+        /// Name of the home
+        name: String,
+    },
+    /// Bring a removed home back
+    #[command(
+        after_help = "Examples:\n  yadokari home list --removed\n  yadokari home restore ada"
+    )]
+    Restore {
+        /// Name of the home
+        name: String,
+    },
+}
+
+/// Limits of a home.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct QuotaLimits {
+    /// Bytes that it may use: 50G (binary, 50 x 2^30), 50GB (decimal) or none
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes_arg)]
+    pub quota: Option<u64>,
+    /// Files and directories that it may hold: 1M (1,000,000) or none
+    #[arg(long, value_name = "COUNT", value_parser = parse_count_arg)]
+    pub inodes: Option<u64>,
+}
+
+/// `yadokari quota`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  yadokari quota               my own home
+  yadokari quota ada
+  yadokari quota --json | jq .bytes")]
+pub struct QuotaArgs {
+    /// The home [default: the one of your name]
+    pub home: Option<String>,
+    #[command(flatten)]
+    pub output: Output,
+}

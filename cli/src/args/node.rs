@@ -1,0 +1,151 @@
+//! Commands that serve, watch, check and mount.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Output;
+use crate::size::{parse_bytes_arg, parse_count_arg};
+
+/// `yadokari up`.
+#[derive(Debug, Default, Args)]
+#[command(after_long_help = "\
+Prints one line, `ready …`, on standard output when everything serves (and tells systemd);
+everything else goes to standard error. SIGTERM and SIGINT write everything to the store,
+unmount and exit with 0. A second start on the same data says who holds it. After a crash, or
+kill -9, start it again: it detaches the dead mount and goes on.
+
+Root serves all homes, for all users, and makes a home when its user first looks it up. Anybody
+else gets one home, their own.
+
+Examples:
+  yadokari up
+  yadokari up --data /srv/yadokari --home /home
+  yadokari up --store 'rados://homes?conf=/etc/ceph/ceph.conf'
+  yadokari up --quota 50G --inodes 1M")]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// `yadokari node`.
+#[derive(Debug, Default, Args)]
+#[command(after_long_help = "\
+Like `up`, but all settings come from the configuration file (see `yadokari --help` for the
+order), and homes are mounted such that other nodes can share them without a remount.
+
+Examples:
+  yadokari node --config /etc/yadokari/node.toml
+
+A configuration file, with every key and its default:
+
+  data  = \"/var/lib/yadokari\"     # state of this machine: socket, lock, caches, embedded store
+  store = \"rados://homes\"         # default: file:// under the data directory
+  log   = \"info\"
+
+  [home]
+  mount       = \"/home\"           # default: DATA/home
+  quota       = \"none\"            # of a new home: 50G (binary), 50GB (decimal), none
+  inodes      = \"none\"            # of a new home: 1M is 1,000,000
+  create      = true              # make a home when its user first looks it up
+  skeleton    = \"/etc/skel\"
+
+  [memory]
+  data_cache  = \"64M\"             # contents kept for reading
+  table_cache = \"48M\"             # metadata blocks
+  dirty_max   = \"96M\"             # acknowledged, not yet stored; writers wait beyond it
+  inodes_max  = \"60k\"             # inodes kept decoded
+
+  [timing]
+  commit      = \"1s\"              # names are stored at the latest after this
+  flush       = \"2s\"              # data is stored at the latest after this
+  store_timeout = \"60s\"           # an operation that waits for the store fails after this")]
+pub struct NodeArgs {}
+
+/// What `up` takes from flags.
+#[derive(Debug, Default, Clone, Args)]
+pub struct ServeArgs {
+    /// Where homes are kept: file:///DIR, rados://[CLIENT@]POOL[/NAMESPACE][?conf=…&meta_pool=…],
+    /// s3://BUCKET/PREFIX or memory:
+    ///
+    /// Default: a directory under the data directory.
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// Where homes are mounted [default: DATA/home]
+    #[arg(long, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Bytes that a new home may use: 50G, 50GB or none
+    #[arg(long, value_name = "SIZE")]
+    #[arg(value_parser = parse_bytes_arg)]
+    pub quota: Option<u64>,
+    /// Files and directories that a new home may hold: 1M (1,000,000) or none
+    #[arg(long, value_name = "COUNT")]
+    #[arg(value_parser = parse_count_arg)]
+    pub inodes: Option<u64>,
+    /// Take homes over from a node that still looks alive. Only when you know it is dead
+    #[arg(long)]
+    pub take_over: bool,
+}
+
+/// `yadokari mount`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Asks the running daemon when there is one, and is then one more user of the home that the daemon
+has open. Without a daemon it opens the store itself and serves in the foreground until `umount`,
+SIGTERM or SIGINT.
+
+Examples:
+  yadokari mount ada /mnt/ada
+  yadokari mount ada ~/there --store 'rados://homes?conf=/etc/ceph/ceph.conf'")]
+pub struct MountArgs {
+    /// The home
+    pub home: String,
+    /// An empty directory of yours
+    pub dir: PathBuf,
+    /// Where the home is kept, when no daemon runs
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// Take the home over from a node that still looks alive. Only when you know it is dead
+    #[arg(long)]
+    pub take_over: bool,
+}
+
+/// `yadokari umount`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  yadokari umount /mnt/ada")]
+pub struct UmountArgs {
+    /// Where the home is mounted
+    pub dir: PathBuf,
+}
+
+/// `yadokari stats`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  yadokari stats                   refreshes every second; Ctrl-C ends it
+  yadokari stats --once            totals since the start
+  yadokari stats --json            one JSON object per line and second
+  yadokari stats --json --once     one JSON object")]
+pub struct StatsArgs {
+    #[command(flatten)]
+    pub output: Output,
+    /// Print once and exit
+    #[arg(long)]
+    pub once: bool,
+    /// Seconds between two refreshes
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub interval: u64,
+}
+
+/// `yadokari sync`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+sync(1) and syncfs(2) never reach a FUSE file system; this does what they would.
+
+Examples:
+  yadokari sync
+  yadokari sync ada")]
+pub struct SyncArgs {
+    /// Only this home
+    pub home: Option<String>,
+}

@@ -1,0 +1,56 @@
+//! Running a program for a check: bounded in time, its words kept.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// No check waits longer than this for a program.
+const TIME_MAX: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(10);
+
+/// What a program said.
+pub struct Said {
+    /// It ended with 0.
+    pub success: bool,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// Runs `program`; an error is a sentence that says why it could not be asked.
+pub fn ask(program: &str, arguments: &[&str]) -> Result<Said, String> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{program}: {error}"))?;
+    let deadline = Instant::now() + TIME_MAX;
+    // The programs asked here say a few lines, which fit into the pipe while nobody reads.
+    while child.try_wait().map_err(|error| format!("{program}: {error}"))?.is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(format!("{program} did not answer within {} s", TIME_MAX.as_secs()));
+        }
+        std::thread::sleep(POLL);
+    }
+    let output = child.wait_with_output().map_err(|error| format!("{program}: {error}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    Ok(Said {
+        success: output.status.success(),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+    })
+}
+
+/// Where a program lies, in PATH and where administrators' programs are.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':')
+        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/bin"])
+        .map(|dir| PathBuf::from(dir).join(program))
+        .find(|file| file.is_file())
+}

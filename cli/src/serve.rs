@@ -1,0 +1,176 @@
+//! Serving: opens the store, starts the daemon, says `ready`, and stays until it is told to go.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use yadokari_fs::home::owner::NodeIdentity;
+use yadokari_fs::home::{self, Quota};
+use yadokari_fs::node::{LockError, Node, NodeConfig, NodeError, Records, Shows, StoreRecords, Whose};
+use yadokari_fs::view::Form;
+use yadokari_store::{Store, StoreOptions, StoreUrl};
+
+use crate::config::Settings;
+use crate::exit::{Exit, Failure};
+use crate::output;
+
+/// A home that nothing used for so long is closed, which gives its memory back.
+const IDLE_AFTER: Duration = Duration::from_secs(600);
+/// Event loops per mount: one answers while another waits for the kernel.
+const THREADS_MIN: usize = 2;
+const THREADS_MAX: usize = 8;
+
+/// What is served, and how.
+pub struct Plan {
+    /// What is mounted where.
+    pub shows: Shows,
+    /// What the kernel may keep to itself.
+    pub form: Form,
+    /// Print `ready …` on standard output.
+    pub announce: bool,
+    /// Take homes over from a node that still looks alive.
+    pub take_over: bool,
+}
+
+/// Serves until SIGTERM, SIGINT or the end of the mount.
+///
+/// # Errors
+/// Whatever stops it before that, with its remedy.
+pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        let records = open_records(settings, plan.take_over).await?;
+        let config = node_config(settings, &plan, Arc::clone(&records) as Arc<dyn Records>)?;
+        let node = Node::start(config).await.map_err(|error| explain(error, settings))?;
+        if plan.announce {
+            output::write_out(&format!("{}\n", node.ready_line()))?;
+        }
+        node.wait().await;
+        tracing::info!("writing everything to the store, then leaving");
+        node.shutdown().await.context("not everything could be written to the store")?;
+        records.shutdown().await.context("a home was not given up")?;
+        Ok(Exit::Done)
+    });
+    // What still runs now only tidies up; it must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
+}
+
+/// Opens the store, or says what is wrong with it.
+///
+/// # Errors
+/// `Usage` for a URL that cannot be read; `Failed` for a store that does not answer.
+pub async fn open_store(settings: &Settings, options: &StoreOptions) -> anyhow::Result<Store> {
+    let text = settings.store_url();
+    let url: StoreUrl = text.parse().map_err(|error: yadokari_store::UrlError| {
+        Failure::usage(format!("store URL `{text}`: {}: {}", error.part, error.problem))
+            .remedy(error.remedy)
+    })?;
+    if let StoreUrl::File(path) = &url
+        && settings.store.is_none()
+    {
+        let made = std::fs::create_dir_all(path);
+        made.with_context(|| format!("making the embedded store {}", path.display()))?;
+    }
+    let opening = Store::open(&url, options);
+    let store = output::with_progress("opening the store", opening).await;
+    Ok(store.with_context(|| format!("store {text}"))?)
+}
+
+/// Opens the store's records of homes.
+///
+/// # Errors
+/// As [`open_store`].
+pub async fn open_records(
+    settings: &Settings,
+    take_over: bool,
+) -> anyhow::Result<Arc<StoreRecords>> {
+    let options =
+        StoreOptions { request_timeout: settings.timing_store_timeout, ..StoreOptions::default() };
+    let store = crate::test_hook::wrap(open_store(settings, &options).await?);
+    let shared = home::Shared::new(home_config(settings));
+    let identity = NodeIdentity::of_this_process(None).context("reading /proc")?;
+    Ok(Arc::new(StoreRecords::start(store, identity, shared, take_over).await))
+}
+
+fn home_config(settings: &Settings) -> home::Config {
+    home::Config {
+        data_cache_bytes: settings.memory_data_cache,
+        table_cache_bytes: settings.memory_table_cache,
+        dirty_bytes_max: settings.memory_dirty_max,
+        cached_inodes_max: usize::try_from(settings.memory_inodes_max).unwrap_or(usize::MAX),
+        commit_interval: settings.timing_commit,
+        flush_interval: settings.timing_flush,
+        store_timeout: settings.timing_store_timeout,
+        ..home::Config::default()
+    }
+}
+
+fn node_config(
+    settings: &Settings,
+    plan: &Plan,
+    records: Arc<dyn Records>,
+) -> anyhow::Result<NodeConfig> {
+    let uid = rustix::process::geteuid().as_raw();
+    let whose = if uid == 0 {
+        Whose::Everyone
+    } else {
+        let user = crate::users::find(&uid.to_string()).ok_or_else(|| {
+            Failure::failed(format!("the system knows no user with the id {uid}"))
+                .remedy("homes belong to users: run as one that `getent passwd` shows")
+        })?;
+        Whose::Own { name: user.name, uid: user.uid, gid: user.gid }
+    };
+    let threads = std::thread::available_parallelism().map_or(THREADS_MIN, usize::from);
+    Ok(NodeConfig {
+        data_dir: settings.data.clone(),
+        records,
+        shows: plan.shows.clone(),
+        form: plan.form,
+        whose,
+        skeleton: settings.home_skeleton.clone(),
+        quota: Quota { bytes: settings.home_quota, inodes: settings.home_inodes },
+        idle_after: IDLE_AFTER,
+        threads: threads.clamp(THREADS_MIN, THREADS_MAX),
+        allow_other: uid != 0 && others_allowed(),
+    })
+}
+
+/// What `up` and `node` show.
+pub fn all_homes(settings: &Settings) -> Shows {
+    Shows::Homes(settings.mount_dir())
+}
+
+/// What `mount` shows where no daemon runs.
+pub fn one_home(home: &str, path: PathBuf) -> Shows {
+    Shows::One { home: home.to_owned(), path }
+}
+
+/// fusermount3 refuses `allow_other` unless the administrator allowed it.
+fn others_allowed() -> bool {
+    let text = std::fs::read_to_string("/etc/fuse.conf").unwrap_or_default();
+    text.lines().any(|line| line.trim() == "user_allow_other")
+}
+
+fn explain(error: NodeError, settings: &Settings) -> anyhow::Error {
+    let message = error.to_string();
+    match error {
+        NodeError::Lock(LockError::Held(..)) => Failure::refused(message)
+            .remedy(format!(
+                "ask it:            yadokari status --data {0}\n\
+                 or start another:  yadokari up --data ANOTHER_DIR",
+                settings.data.display()
+            ))
+            .into(),
+        NodeError::Mount(_) => Failure::failed(message)
+            .remedy(
+                "yadokari doctor says what this machine is missing; --home DIR mounts elsewhere",
+            )
+            .into(),
+        NodeError::Home(name, cause) => anyhow::Error::from(cause).context(format!("home {name}")),
+        NodeError::Lock(LockError::Io(..)) | NodeError::Io(..) => {
+            Failure::failed(message).remedy("--data DIR names another data directory").into()
+        }
+    }
+}

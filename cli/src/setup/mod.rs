@@ -1,0 +1,4 @@
+//! Preparing other programs for homes.
+
+pub mod podman;
+pub mod storage;

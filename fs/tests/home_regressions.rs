@@ -1,0 +1,46 @@
+//! Failures that were found once, over a home alone.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{caller, file, name, open, read_all};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
+use yadokari_fs::home::*;
+
+/// A small synced write behind a large one that is still on its way was lost when a commit came
+/// in between: its value was not in the batch that the transaction wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_small_synced_write_behind_a_slow_large_one_is_kept_over_commits() {
+    let meta: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let slow =
+        ThrottleConfig { wait_put_per_call: Duration::from_millis(400), ..Default::default() };
+    let data: Arc<dyn ObjectStore> = Arc::new(ThrottledStore::new(InMemory::new(), slow));
+    let config = Config {
+        commit_interval: Duration::from_millis(20),
+        flush_interval: Duration::from_millis(20),
+        ..Config::default()
+    };
+    let shared = Shared::new(config);
+    let home = open(&meta, &data, &shared).await;
+    let me = caller(&home);
+    let f = home.make(me.clone(), Ino::ROOT, name("f"), file(0o644)).await.expect("makes").ino;
+    let mode = WriteMode::default();
+    let large = Bytes::from(vec![7_u8; 300_000]);
+    home.write(me.clone(), f, 0, large.clone(), mode).await.expect("writes");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let tail = Bytes::from_static(b"the last line");
+    home.write(me.clone(), f, 1 << 20, tail.clone(), mode).await.expect("writes");
+    home.fsync(f).await.expect("syncs");
+    home.close().await.expect("closes");
+
+    let home = open(&meta, &data, &shared).await;
+    let all = read_all(&home, f).await;
+    assert_eq!(all[..300_000], large[..]);
+    assert_eq!(all[1 << 20..], tail[..]);
+    home.close().await.expect("closes");
+}
