@@ -35,7 +35,7 @@ pub fn set_up(instance: &Instance, user: &User) -> Result<()> {
     user.sh(&format!(
         "{} setup podman\n\
          cat > ~/.config/containers/containers.conf <<'TOML'\n\
-         [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n\
+         [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n\
          [containers]\nlog_driver = \"k8s-file\"\n\
          TOML\n\
          podman import --quiet {} base >/dev/null",
