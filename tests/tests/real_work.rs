@@ -255,7 +255,9 @@ fn unpack(store: StoreKind) -> Result<()> {
     let here = user.sh(count)?;
     let there = user.sh(&format!("cd {}; {count}", local.display()))?;
     ensure!(here == there, "find and du: {here} in the home, {there} on the local disk");
-    user.sh("cp -r tree again; diff -r --no-dereference tree again; rm -rf tree again; test ! -e tree")?;
+    user.sh(
+        "cp -r tree again; diff -r --no-dereference tree again; rm -rf tree again; test ! -e tree",
+    )?;
     yadokari_tests::wait::until(
         "the quota to be as before",
         std::time::Duration::from_secs(20),
