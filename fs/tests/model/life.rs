@@ -88,6 +88,7 @@ impl Life {
             root_perm: 0o700,
             shared: Shared::with_clock(config, Arc::clone(clock) as Arc<dyn Clock>),
             // A number of its own: names that the tables make up must differ from life to life.
+            tenure: std::sync::Arc::new(yadokari_fs::home::Undisputed),
             seed: Some(clock.lives.fetch_add(1, Ordering::Relaxed)),
         };
         let (home, began) =
