@@ -86,7 +86,7 @@ fn regression_a_minimal_acl_needs_no_quota() {
 }
 
 #[test]
-fn regression_a_home_closes_cleanly_after_an_idle_while() {
+fn regression_a_home_works_where_the_clock_is_behind_that_of_the_last_writer() {
     replay(
         SMALL,
         &[[30895, 24534, 0, 0, 0, 0, 0], [56773, 0, 0, 0, 0, 0, 0], [28657, 0, 0, 0, 0, 0, 0]],

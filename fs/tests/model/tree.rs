@@ -494,6 +494,9 @@ impl Tree {
     }
 
     fn kill_priv(&mut self, ino: u64) {
+        if self.nodes[&ino].is_dir() {
+            return;
+        }
         let perm = self.nodes[&ino].names.perm;
         let group = if perm & 0o010 != 0 { SET_GID } else { 0 };
         self.names(ino).perm &= !(SET_UID | group);
@@ -617,10 +620,7 @@ impl Tree {
         now: Time,
     ) -> Fails<()> {
         self.node(ino)?;
-        let known = [&b"user."[..], b"trusted.", b"security.", b"system.posix_acl_"];
-        if !known.iter().any(|p| name.starts_with(p) && name.len() > p.len()) {
-            return Err("NotSupported");
-        }
+        check_name(name)?;
         if value.len() > XATTR_VALUE_BYTES_MAX {
             return Err("AttributeTooBig");
         }
@@ -662,12 +662,23 @@ impl Tree {
 
     pub fn removexattr(&mut self, ino: u64, name: &[u8], now: Time) -> Fails<()> {
         self.node(ino)?;
+        check_name(name)?;
+        let there = self.nodes[&ino].names.xattrs.contains_key(name);
+        if !there && (name == ACCESS || name == DEFAULT) {
+            return Ok(());
+        }
         let old = self.nodes[&ino].names.xattrs.get(name).ok_or("NoAttribute")?.len() as u64;
         self.names(ino).xattrs.remove(name);
         self.bytes -= old;
         self.changed(ino, now);
         Ok(())
     }
+}
+
+fn check_name(name: &[u8]) -> Fails<()> {
+    let known = [&b"user."[..], b"trusted.", b"security.", b"system.posix_acl_"];
+    let ours = known.iter().any(|p| name.starts_with(p) && name.len() > p.len());
+    if ours { Ok(()) } else { Err("NotSupported") }
 }
 
 fn inherit(above: &Node, node: &NewNode) -> (u16, Vec<(Vec<u8>, Vec<u8>)>) {
