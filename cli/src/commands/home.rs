@@ -24,7 +24,7 @@ pub fn run(settings: &Settings, command: HomeCommand) -> anyhow::Result<Exit> {
                 .map_err(|error| explain_create(settings, request, error))?;
             output::print(output, &made, |home| format!("made {}\n", home.name))?;
         }
-        HomeCommand::List { removed: _, output } => {
+        HomeCommand::List { output } => {
             let homes = match instance::connect(settings)? {
                 Some(mut client) => instance::ask(&mut client, settings, &Request::HomeList)?,
                 None => list_stopped(settings)?,
