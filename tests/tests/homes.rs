@@ -246,10 +246,7 @@ fn hanging_name_server(store: StoreKind) -> Result<()> {
     // Whoever opens a FIFO that nobody writes hangs, as in a name service whose server is gone.
     let script = format!("mount --bind {} /etc/passwd && exec \"$@\"", fifo.display());
     let through = ["unshare", "-m", "--propagation", "slave", "sh", "-c", &script, "sh"];
-    let hanging = Options {
-        through: through.map(String::from).to_vec(),
-        ..Options::default()
-    };
+    let hanging = Options { through: through.map(String::from).to_vec(), ..Options::default() };
     let instance = Instance::start_with(store, hanging)?;
     // Made on the host, where the names are known; the daemon never asked for them.
     let (ada, bob) = (User::create(&instance.mount)?, User::create(&instance.mount)?);
@@ -268,7 +265,10 @@ fn hanging_name_server(store: StoreKind) -> Result<()> {
     // While these hang, and the daemon has no thread left that could ask:
     for _ in 0..20 {
         let started = Instant::now();
-        let read = inside.ok(&ada, &format!("cat {}; ls -a {} > /dev/null", file.display(), ada.home.display()))?;
+        let read = inside.ok(
+            &ada,
+            &format!("cat {}; ls -a {} > /dev/null", file.display(), ada.home.display()),
+        )?;
         ensure!(read == "there\n", "{read}");
         ensure!(started.elapsed() < UNHINDERED_MAX, "an existing home: {:?}", started.elapsed());
     }
