@@ -244,13 +244,22 @@ fn hanging_name_server(store: StoreKind) -> Result<()> {
     let fifo = outside.path().join("passwd");
     process::ok(Command::new("mkfifo").arg(&fifo))?;
     // Whoever opens a FIFO that nobody writes hangs, as in a name service whose server is gone.
-    let script = format!("mount --bind {} /etc/passwd && exec \"$@\"", fifo.display());
+    // From the second start on: useradd puts a new file in the place of /etc/passwd, which would
+    // take the mount away.
+    let hangs = outside.path().join("hangs");
+    let script = format!(
+        "if [ -e {0} ]; then mount --bind {1} /etc/passwd; fi && exec \"$@\"",
+        hangs.display(),
+        fifo.display()
+    );
     let through = ["unshare", "-m", "--propagation", "slave", "sh", "-c", &script, "sh"];
     let hanging = Options { through: through.map(String::from).to_vec(), ..Options::default() };
-    let instance = Instance::start_with(store, hanging)?;
-    // Made on the host, where the names are known; the daemon never asked for them.
+    let mut instance = Instance::start_with(store, hanging)?;
     let (ada, bob) = (User::create(&instance.mount)?, User::create(&instance.mount)?);
     instance.ok(&["home", "create", &ada.name, "--owner", &ada.uid.to_string()])?;
+    instance.stop()?;
+    fs::write(&hangs, "")?;
+    instance.restart()?;
     let inside = Inside { pid: instance.pid().context("it runs")? };
     let file = ada.home.join("file");
     inside.ok(&ada, &format!("echo there > {}", file.display()))?;
