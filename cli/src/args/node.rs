@@ -137,6 +137,34 @@ pub struct StatsArgs {
     pub interval: u64,
 }
 
+/// `yadokari fsck`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+A check disturbs nobody: where the daemon runs it checks the home while it is served, else as it
+lies in the store. It names the files that are hurt. A repair mends counts, removes what nothing
+refers to, and hangs lost files into lost+found; it never touches damaged contents, which stay
+readable where they are whole. A repair needs the home for itself: stop the daemon first.
+
+Exits with 0 when everything is well (or was mended), 1 when something is wrong.
+
+Examples:
+  yadokari fsck                    all homes
+  yadokari fsck ada --verify-data  every byte of one home
+  yadokari fsck ada --repair
+  yadokari fsck --json | jq '.[] | select(.clean | not)'")]
+pub struct FsckArgs {
+    /// The home [default: all homes]
+    pub home: Option<String>,
+    /// Mend what can be mended safely
+    #[arg(long)]
+    pub repair: bool,
+    /// Read all contents and compare them with their hashes
+    #[arg(long)]
+    pub verify_data: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// `yadokari sync`.
 #[derive(Debug, Args)]
 #[command(after_help = "\

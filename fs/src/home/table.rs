@@ -9,6 +9,7 @@
 //! An idle database costs nothing: it polls nothing, and compaction and collection run only
 //! while there is writing, and a little longer ([`upkeep`]).
 
+mod clock;
 mod upkeep;
 
 use std::collections::VecDeque;
@@ -25,9 +26,11 @@ use slatedb::db_cache::{DbCache, SplitCache};
 use slatedb::{CloseReason, Db, DbReader, DbReaderMode, DbSnapshot, WriteBatch};
 
 use super::error::{Error, ErrorKind, Result};
+use clock::TableClock;
+use slatedb_common::clock::SystemClock;
 use upkeep::Upkeep;
 
-/// Every batch says its transaction number under this key.
+/// Every batch says its transaction number and its time under this key.
 const TXN_KEY: &[u8] = b"Mt";
 /// Memtables are frozen at this size: small ones keep two hundred homes within memory.
 const MEMTABLE_BYTES: usize = 8 << 20;
@@ -93,7 +96,7 @@ impl Batch {
         self.changes.push((key, None));
     }
 
-    fn to_write_batch(&self, txn: u64) -> WriteBatch {
+    fn to_write_batch(&self, txn: u64, clock: &TableClock) -> WriteBatch {
         let mut batch = WriteBatch::new();
         for (key, value) in &self.changes {
             match value {
@@ -101,7 +104,8 @@ impl Batch {
                 None => batch.delete(key),
             }
         }
-        batch.put(TXN_KEY, txn.to_le_bytes());
+        let last = [txn.to_le_bytes(), clock.millis().to_le_bytes()];
+        batch.put(TXN_KEY, last.concat());
         batch
     }
 }
@@ -113,6 +117,7 @@ pub struct Table {
     cache: Arc<dyn DbCache>,
     cache_id: u64,
     seed: Option<u64>,
+    clock: Arc<TableClock>,
     db: RwLock<Arc<Db>>,
     epoch: std::sync::atomic::AtomicU64,
     last_txn: u64,
@@ -134,10 +139,12 @@ impl Table {
     ) -> Result<Self> {
         let cache_id = shared.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let cache = Arc::clone(&shared.cache);
-        let db = build(&store, path, &cache, cache_id, options.expected_epoch, options.seed)
-            .await
-            .map_err(|error| explain(path, &error))?;
-        let last_txn = read_txn(&db).await.map_err(|error| explain(path, &error))?;
+        let clock = Arc::new(TableClock::default());
+        let db =
+            build(&store, path, &cache, cache_id, options.expected_epoch, options.seed, &clock)
+                .await
+                .map_err(|error| explain(path, &error))?;
+        let last_txn = read_txn(&db, &clock).await.map_err(|error| explain(path, &error))?;
         let epoch = db.manifest().writer_epoch();
         let upkeep = Upkeep::new(path, Arc::clone(&store));
         Ok(Self {
@@ -146,6 +153,7 @@ impl Table {
             cache,
             cache_id,
             seed: options.seed,
+            clock,
             db: RwLock::new(Arc::new(db)),
             epoch: epoch.into(),
             last_txn,
@@ -211,7 +219,7 @@ impl Table {
     /// # Errors
     /// `Fenced`. Anything else is tried again until it works.
     pub async fn write(&self, txn: u64, batch: Batch) -> Result<()> {
-        let write_batch = batch.to_write_batch(txn);
+        let write_batch = batch.to_write_batch(txn, &self.clock);
         // Under one lock: opening again takes what is pending, or this sees the new database.
         let db = {
             let mut pending = self.pending.lock();
@@ -275,15 +283,25 @@ impl Table {
 
     async fn reopen(&self) -> Result<()> {
         let epoch = Some(self.epoch());
-        let db = build(&self.store, &self.path, &self.cache, self.cache_id, epoch, self.seed)
-            .await
-            .map_err(|error| explain(&self.path, &error))?;
-        let mut last = read_txn(&db).await.map_err(|error| explain(&self.path, &error))?;
+        let db = build(
+            &self.store,
+            &self.path,
+            &self.cache,
+            self.cache_id,
+            epoch,
+            self.seed,
+            &self.clock,
+        )
+        .await
+        .map_err(|error| explain(&self.path, &error))?;
+        let last = read_txn(&db, &self.clock).await;
+        let mut last = last.map_err(|error| explain(&self.path, &error))?;
         let db = Arc::new(db);
         loop {
             let missing: Vec<_> = {
                 let pending = self.pending.lock();
-                let missing: Vec<_> = pending.iter().filter(|(txn, _)| *txn > last).cloned().collect();
+                let missing: Vec<_> =
+                    pending.iter().filter(|(txn, _)| *txn > last).cloned().collect();
                 if missing.is_empty() {
                     let epoch = db.manifest().writer_epoch();
                     self.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
@@ -293,7 +311,7 @@ impl Table {
                 missing
             };
             for (txn, batch) in missing {
-                let written = db.write(batch.to_write_batch(txn)).await;
+                let written = db.write(batch.to_write_batch(txn, &self.clock)).await;
                 written.map_err(|error| explain(&self.path, &error))?;
                 last = txn;
             }
@@ -326,6 +344,7 @@ async fn build(
     cache_id: u64,
     expected_epoch: Option<u64>,
     seed: Option<u64>,
+    clock: &Arc<TableClock>,
 ) -> std::result::Result<Db, slatedb::Error> {
     let settings = Settings {
         flush_interval: None,
@@ -341,7 +360,8 @@ async fn build(
     };
     let mut builder = Db::builder(path, Arc::clone(store))
         .with_settings(settings)
-        .with_db_cache(Arc::clone(cache), cache_id);
+        .with_db_cache(Arc::clone(cache), cache_id)
+        .with_system_clock(Arc::clone(clock) as Arc<dyn SystemClock>);
     if let Some(epoch) = expected_epoch {
         builder = builder.with_expected_epoch(epoch);
     }
@@ -351,9 +371,13 @@ async fn build(
     builder.build().await
 }
 
-async fn read_txn(db: &Db) -> std::result::Result<u64, slatedb::Error> {
-    let value = db.get(TXN_KEY).await?;
-    Ok(value.and_then(|v| v[..].try_into().ok()).map_or(0, u64::from_le_bytes))
+async fn read_txn(db: &Db, clock: &TableClock) -> std::result::Result<u64, slatedb::Error> {
+    let value = db.get(TXN_KEY).await?.unwrap_or_default();
+    let Some((txn, rest)) = value.split_first_chunk() else { return Ok(0) };
+    if let Some(millis) = rest.first_chunk() {
+        clock.go_on_from(i64::from_le_bytes(*millis));
+    }
+    Ok(u64::from_le_bytes(*txn))
 }
 
 async fn scan(

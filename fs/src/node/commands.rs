@@ -8,10 +8,11 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::control::{Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, Status};
+use super::control::{Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, Status};
 use super::directory::Homes;
 use super::mounts::Mounts;
 use crate::fuse::{Access, MountPoint};
+use crate::home::fsck::Options;
 use crate::home::{Error, ErrorKind, Quota, Usage};
 use crate::view::{Directory, Head, Slot, Table};
 
@@ -54,6 +55,9 @@ impl Commands {
                 let quota = (bytes.is_some() || inodes.is_some()).then_some(limits);
                 let head = self.homes.create(&name, owner, quota).await;
                 done(&self.info(&head.map_err(|error| failed(&name, &error))?))
+            }
+            Request::HomeCheck { name, verify_data } => {
+                self.check(caller, &name, verify_data).await
             }
             Request::HomeSetQuota { name, bytes, inodes } => {
                 master(caller)?;
@@ -172,6 +176,18 @@ impl Commands {
             }
         }
         Ok(Value::Null)
+    }
+
+    async fn check(&self, caller: u32, name: &str, verify_data: bool) -> Answer {
+        let slot = self.slot(name, caller).await?;
+        let open = slot.home().await.map_err(|error| failed(name, &error))?;
+        let options = Options { verify_data, in_use: true };
+        let checked = open.home.check(options, &mut |_| {}).await;
+        let report = checked.map_err(|error| failed(name, &error))?;
+        let value = serde_json::to_value(&report)
+            .map_err(|error| failure(FailureKind::Failed, &error.to_string()))?;
+        let (home, text) = (name.to_owned(), report.to_string());
+        done(&Checked { home, clean: report.clean, report: value, text })
     }
 
     async fn mount(

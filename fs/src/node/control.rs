@@ -41,6 +41,13 @@ pub enum Request {
         /// Limit of inodes.
         inodes: Option<u64>,
     },
+    /// Checks a home, while it is served where it is open. Gives [`Checked`].
+    HomeCheck {
+        /// Its name.
+        name: String,
+        /// Read every chunk and compare it with its hash.
+        verify_data: bool,
+    },
     /// Changes limits; what is left out stays. Gives [`HomeInfo`].
     HomeSetQuota {
         /// Its name.
@@ -128,6 +135,19 @@ pub enum FailureKind {
     Refused,
     /// It did not work: exit code 1.
     Failed,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Checked {
+    /// The home.
+    pub home: String,
+    /// True when nothing was found.
+    pub clean: bool,
+    /// The report, with stable field names and sizes in bytes.
+    pub report: serde_json::Value,
+    /// The same for people.
+    pub text: String,
 }
 
 /// How a daemon fares.

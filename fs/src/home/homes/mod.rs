@@ -13,6 +13,7 @@
 //! Left to others: who may do what, users and their defaults, and the mount.
 
 mod error;
+mod fsck;
 mod info;
 mod name;
 mod purge;
