@@ -84,7 +84,10 @@ fn apart(store: StoreKind) -> Result<()> {
     bob.sh("rm big f*")?;
     ensure!(instance.json(&["quota", &ada.name])? == before, "rm by another changed the quota");
     // What another writes into a shared directory counts where it lies.
-    ada.sh(&format!("rm mine; setfacl -m u:{0}:x . && mkdir s && setfacl -m u:{0}:rwx s", bob.name))?;
+    ada.sh(&format!(
+        "rm mine; setfacl -m u:{0}:x . && mkdir s && setfacl -m u:{0}:rwx s",
+        bob.name
+    ))?;
     let used = |user: &User| -> Result<u64> {
         instance.json(&["quota", &user.name])?["bytes"].as_u64().context("bytes")
     };
@@ -109,10 +112,8 @@ fn shared(store: StoreKind) -> Result<()> {
          mkdir below && echo from-bob > below/b && ln a linked && mv linked below/"
     ))?;
     // Ada, in turn, changes what belongs to Bob, because the default ACL says so.
-    ada.sh(
-        "cd shared && test \"$(cat below/b)\" = from-bob && echo and-ada >> below/b
-         echo more > below/a2 && rm below/linked && test \"$(cat a)\" = $'from-ada\\nand-bob'",
-    )?;
+    ada.sh("cd shared && test \"$(cat below/b)\" = from-bob && echo and-ada >> below/b
+         echo more > below/a2 && rm below/linked && test \"$(cat a)\" = $'from-ada\\nand-bob'")?;
     let both = bob.sh(&format!("cat {dir}/below/b && rm -r {dir}/below {dir}/a && ls -A {dir}"))?;
     ensure!(both == "from-bob\nand-ada\n", "{both}");
     // Passing through is not reading, and a third user gets nothing.

@@ -63,7 +63,11 @@ impl Places {
 
     /// Wants the same tree at a path below both places.
     fn same(&self, what: &str, below: &str, options: Options) -> Result<()> {
-        tree::same(what, &self.tree(&self.local, below, options)?, &self.tree(&self.home, below, options)?)
+        tree::same(
+            what,
+            &self.tree(&self.local, below, options)?,
+            &self.tree(&self.home, below, options)?,
+        )
     }
 
     fn tree(&self, place: &Path, below: &str, options: Options) -> Result<Tree> {
@@ -131,7 +135,11 @@ fn rsync(store: StoreKind) -> Result<()> {
          rsync -aHAXS {local}/from/ {home}/there/ && rsync -aHAXS {home}/there/ {local}/back/"
     ))?;
     let from = tree::read(&places.local.join("from"), ALL)?;
-    tree::same("from the local disk to the home", &from, &tree::read(&places.home.join("there"), ALL)?)?;
+    tree::same(
+        "from the local disk to the home",
+        &from,
+        &tree::read(&places.home.join("there"), ALL)?,
+    )?;
     tree::same("and back", &from, &tree::read(&places.local.join("back"), ALL)?)?;
     if !is_plain() {
         places.restart()?;
@@ -144,7 +152,9 @@ fn rsync(store: StoreKind) -> Result<()> {
         "rsync -aHAXSin {local}/from/ {home}/there/; rsync -aHAXSicn {home}/there/ {local}/from/"
     ))?;
     ensure!(left.is_empty(), "rsync would still do\n{left}");
-    places.user.sh(&format!("rsync -a --delete {local}/from/empty/ {home}/there/ && test -z \"$(ls -A {home}/there)\""))?;
+    places.user.sh(&format!(
+        "rsync -a --delete {local}/from/empty/ {home}/there/ && test -z \"$(ls -A {home}/there)\""
+    ))?;
     places.instance.fsck_is_clean()
 }
 
@@ -175,7 +185,10 @@ for n in range(int(sys.argv[2])):
     let said = places.both("SQLite", &script)?;
     let all = SQLITE_WRITERS * SQLITE_TRANSACTIONS;
     ensure!(said.starts_with(&format!("wal\nok\n{all}\n{all}|{all}\n")), "SQLite said {said}");
-    let check = format!("sqlite3 {}/db 'pragma integrity_check; select n from total'", places.home.display());
+    let check = format!(
+        "sqlite3 {}/db 'pragma integrity_check; select n from total'",
+        places.home.display()
+    );
     if !is_plain() {
         places.restart()?;
         ensure!(places.user.sh(&check)? == format!("ok\n{all}\n"), "after a restart");
@@ -234,7 +247,8 @@ with tarfile.open('{}/all.tar', 'w') as tar:
     let walk = "find all -type f | wc -l; find all -printf '%P %y %s %m %n\\n' | sed 's/ d [0-9]* / d /' | sort | md5sum
         find all -type f -print0 | xargs -0 cat | wc -c; find all -type f -printf '%i\\n' | sort -u | wc -l
         test $(du -s --apparent-size -B1 all | cut -f1) -gt 1000000";
-    places.both("tar and find", &format!("tar -xf {archive} && tar -df {archive} all/d0; {walk}"))?;
+    places
+        .both("tar and find", &format!("tar -xf {archive} && tar -df {archive} all/d0; {walk}"))?;
     // Times of directories are those of the unpacking, so only the files' are compared.
     let files = |place: &Path| -> Result<Tree> {
         let mut tree = places.tree(place, "all", ALL)?;
