@@ -8,7 +8,9 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use yadokari_fs::home::owner::NodeIdentity;
 use yadokari_fs::home::{self, Quota};
-use yadokari_fs::node::{LockError, Node, NodeConfig, NodeError, Records, Shows, StoreRecords, Whose};
+use yadokari_fs::node::{
+    LockError, Node, NodeConfig, NodeError, Records, Shows, StoreRecords, Whose,
+};
 use yadokari_fs::view::Form;
 use yadokari_store::{Store, StoreOptions, StoreUrl};
 

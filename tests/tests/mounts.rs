@@ -1,27 +1,17 @@
-//! Homes of several users on one mount: how they appear, who sees them, what a stall reaches.
+//! Mounts: what a stall of one home's store reaches, and one home mounted elsewhere.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use yadokari_tests::instance::{Instance, Options};
 use yadokari_tests::stores::StoreKind;
-use yadokari_tests::user::User;
 use yadokari_tests::{on_every_store, process, wait};
 
 on_every_store! {
     a_store_that_hangs_for_one_home_stalls_no_other => stall;
     a_user_mounts_the_home_elsewhere_and_unmounts_it => mounted_elsewhere;
-}
-
-fn names(dir: &Path) -> Result<Vec<String>> {
-    let mut names: Vec<String> = fs::read_dir(dir)?
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<Result<_>>()?;
-    names.sort();
-    Ok(names)
 }
 
 /// The store hangs for one home under readers and mmap writers; another reads cold meanwhile.

@@ -1,8 +1,8 @@
 //! `yadokari home …` and `yadokari quota`.
 
 use yadokari_fs::home::{Error, ErrorKind, Quota};
-use yadokari_fs::node::{NewHome, Records};
 use yadokari_fs::node::control::{HomeInfo, Request};
+use yadokari_fs::node::{NewHome, Records};
 
 use crate::args::{HomeCommand, QuotaArgs};
 use crate::config::Settings;
@@ -20,11 +20,11 @@ pub fn run(settings: &Settings, command: HomeCommand) -> anyhow::Result<Exit> {
             let owner = owner.map(|owner| find_owner(&owner)).transpose()?;
             let request =
                 Request::HomeCreate { name, owner, bytes: limits.quota, inodes: limits.inodes };
-            output::print(output, &one(settings, &request)?, |home| {
-                format!("made {}\n", home.name)
-            })?;
+            let made = one(settings, &request)
+                .map_err(|error| explain_create(settings, request, error))?;
+            output::print(output, &made, |home| format!("made {}\n", home.name))?;
         }
-        HomeCommand::List { removed: _, output } => {
+        HomeCommand::List { output } => {
             let homes = match instance::connect(settings)? {
                 Some(mut client) => instance::ask(&mut client, settings, &Request::HomeList)?,
                 None => list_stopped(settings)?,
