@@ -240,88 +240,100 @@ fn across_homes(store: StoreKind) -> Result<()> {
 }
 
 fn hanging_name_server(store: StoreKind) -> Result<()> {
-    let outside = tempfile::tempdir()?;
-    let fifo = outside.path().join("passwd");
-    process::ok(Command::new("mkfifo").arg(&fifo))?;
-    // Whoever opens a FIFO that nobody writes hangs, as in a name service whose server is gone.
-    // From the second start on: useradd puts a new file in the place of /etc/passwd, which would
-    // take the mount away.
-    let hangs = outside.path().join("hangs");
-    let script = format!(
-        "if [ -e {0} ]; then mount --bind {1} /etc/passwd; fi && exec \"$@\"",
-        hangs.display(),
-        fifo.display()
-    );
-    let through = ["unshare", "-m", "--propagation", "slave", "sh", "-c", &script, "sh"];
-    let hanging = Options { through: through.map(String::from).to_vec(), ..Options::default() };
-    let mut instance = Instance::start_with(store, hanging)?;
+    // The FIFO lies over the name service's configuration in the daemon's own mount namespace:
+    // not over /etc/passwd, which useradd replaces and thereby uncovers everywhere.
+    let through = ["unshare", "-m", "--propagation", "slave"];
+    let apart = Options { through: through.map(String::from).to_vec(), ..Options::default() };
+    let instance = Instance::start_with(store, apart)?;
     let (ada, bob) = (User::create(&instance.mount)?, User::create(&instance.mount)?);
     instance.ok(&["home", "create", &ada.name, "--owner", &ada.uid.to_string()])?;
-    instance.stop()?;
-    fs::write(&hangs, "")?;
-    instance.restart()?;
     let inside = Inside { pid: instance.pid().context("it runs")? };
-    let file = ada.home.join("file");
+    let hang = Hang::start(&inside, instance.beside())?;
+    // Nothing of the home is open or known to the kernel, and nobody's name can be asked for.
+    let (home, file) = (ada.home.display(), ada.home.join("file"));
     inside.ok(&ada, &format!("echo there > {}", file.display()))?;
 
+    let look = format!("test -d {}", bob.home.display());
     let looks: Vec<_> = (0..HUNG_LOOKS)
         .map(|_| {
-            let (mut look, started) = (inside.command(&bob), Instant::now());
-            look.args(["stat", &bob.home.display().to_string()]);
+            let (mut look, started) = (inside.command(&bob, &look), Instant::now());
             std::thread::spawn(move || (process::run(&mut look), started.elapsed()))
         })
         .collect();
-    // While these hang, and the daemon has no thread left that could ask:
-    for _ in 0..20 {
+    // An existing home is there all the while.
+    let mut hindered = Vec::new();
+    while !looks.iter().all(std::thread::JoinHandle::is_finished) {
         let started = Instant::now();
-        let read = inside.ok(
-            &ada,
-            &format!("cat {}; ls -a {} > /dev/null", file.display(), ada.home.display()),
-        )?;
+        let read = inside.ok(&ada, &format!("cat {}; ls -a {home} > /dev/null", file.display()))?;
         ensure!(read == "there\n", "{read}");
-        ensure!(started.elapsed() < UNHINDERED_MAX, "an existing home: {:?}", started.elapsed());
+        hindered.push(started.elapsed());
     }
+    let mut longest = Duration::ZERO;
     for look in looks {
         let (said, took) = look.join().expect("no panic");
-        let said = said?;
-        ensure!(said.code != 0, "a home was made for a user who is not known: {said:?}");
+        ensure!(said?.code != 0, "a home was made for a user whom nobody vouched for");
+        longest = longest.max(took);
         ensure!(took < UNANSWERED_MAX, "a look without an answer took {took:?}");
     }
-    // The server is back: the file is what it was, and who waits in the FIFO is let go.
-    process::ok(inside.enter().args(["umount", "-l", "/etc/passwd"]))?;
-    drop(fs::OpenOptions::new().read(true).write(true).open(&fifo)?);
+    ensure!(longest > Duration::from_secs(1), "the name service did not hang: {longest:?}");
+    ensure!(hindered.iter().all(|took| *took < UNHINDERED_MAX), "existing home: {hindered:?}");
+    ensure!(hindered.len() > 5, "the home was used only {} times meanwhile", hindered.len());
+    // The name service is back, and so is what it lets a look do.
+    drop(hang);
     wait::until("the home of a user who is known again", UNANSWERED_MAX, || {
-        inside.run(&bob, &format!("stat {}", bob.home.display())).ok().filter(|said| said.code == 0)
+        inside.ok(&bob, &look).ok()
     })?;
     Ok(())
 }
 
 /// The daemon's own view of the file system, mounts included.
+#[derive(Clone, Copy)]
 struct Inside {
     pid: u32,
 }
 
 impl Inside {
-    fn enter(&self) -> Command {
+    fn enter(self) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["-m", "-t", &self.pid.to_string(), "--"]);
+        command.args(["-m", "-t", &self.pid.to_string()]);
         command
     }
 
-    /// A program as a user, by number: names are not known there.
-    fn command(&self, user: &User) -> Command {
+    /// A script as a user, by number: names cannot be asked for there.
+    fn command(self, user: &User, script: &str) -> Command {
         let mut command = self.enter();
-        command.args(["setpriv", "--reuid", &user.uid.to_string()]);
-        command.args(["--regid", &user.gid.to_string(), "--clear-groups"]);
+        command.args(["-S", &user.uid.to_string(), "-G", &user.gid.to_string()]);
+        command.args(["sh", "-c", script]);
         command
     }
 
-    fn run(&self, user: &User, script: &str) -> Result<Said> {
-        process::run(self.command(user).args(["sh", "-c", script]))
+    fn ok(self, user: &User, script: &str) -> Result<String> {
+        process::ok(&mut self.command(user, script))
     }
+}
 
-    fn ok(&self, user: &User, script: &str) -> Result<String> {
-        process::ok(self.command(user).args(["sh", "-c", script]))
+/// A name service that answers nobody in the daemon's namespace, until it is dropped.
+struct Hang {
+    inside: Inside,
+    fifo: PathBuf,
+}
+
+impl Hang {
+    /// Whoever opens a FIFO that nobody writes hangs.
+    fn start(inside: &Inside, scratch: &Path) -> Result<Self> {
+        let fifo = scratch.join("nsswitch.conf");
+        process::ok(Command::new("mkfifo").arg(&fifo))?;
+        let mut bind = inside.enter();
+        process::ok(bind.args(["mount", "--bind"]).arg(&fifo).arg("/etc/nsswitch.conf"))?;
+        Ok(Self { inside: *inside, fifo })
+    }
+}
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        let _ = process::run(self.inside.enter().args(["umount", "-l", "/etc/nsswitch.conf"]));
+        // Opened for both, it lets go whoever waits; closed, it gives them an empty file.
+        drop(fs::OpenOptions::new().read(true).write(true).open(&self.fifo));
     }
 }
 

@@ -152,7 +152,7 @@ fn inherited(store: StoreKind) -> Result<()> {
     make(&there).context("in the home")?;
     let list = |dir: &Path| {
         ada.sh(&format!(
-            "cd {} && find . ! -type l | sort | xargs getfacl -n && find . -printf '%p %M %n\\n' | grep -v ' d' | sort",
+            "cd {} && find . ! -type l | sort | getfacl -n - && find . ! -type d -printf '%p %M %n\\n' | sort",
             dir.display()
         ))
     };
