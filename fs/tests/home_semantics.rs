@@ -346,10 +346,7 @@ async fn directories_show_4096_bytes_no_blocks_and_two_links_and_one_per_directo
     bed.make(top.ino, "a", dir()).await;
     bed.make(top.ino, "f", file(0o644)).await;
     assert_eq!(bed.home.getattr(top.ino).await.expect("there").nlink, 3);
-    refused!(
-        bed.home.rmdir(bed.me.clone(), Ino::ROOT, name("top")).await,
-        ErrorKind::NotEmpty
-    );
+    refused!(bed.home.rmdir(bed.me.clone(), Ino::ROOT, name("top")).await, ErrorKind::NotEmpty);
     bed.home.close().await.expect("closes");
 }
 
@@ -432,10 +429,7 @@ async fn a_default_acl_replaces_the_umask_and_is_handed_on() {
     let default = acl(&[(1, 7, none), (2, 6, 1234), (4, 5, none), (16, 7, none), (32, 0, none)]);
     let key = Bytes::from_static(b"system.posix_acl_default");
     let any = XattrMode::default();
-    bed.home
-        .setxattr(bed.me.clone(), top, key.clone(), default.clone(), any)
-        .await
-        .expect("sets");
+    bed.home.setxattr(bed.me.clone(), top, key.clone(), default.clone(), any).await.expect("sets");
     let f = bed.make(top, "f", NewNode { umask: 0o077, ..file(0o666) }).await;
     assert_eq!(f.perm, 0o660, "the mask shows as the group's bits; the umask does not count");
     let access = Bytes::from_static(b"system.posix_acl_access");

@@ -124,8 +124,8 @@ impl Drop for User {
         let runtime = self.runtime.display().to_string();
         // Rootless Podman leaves mounts of its network namespace there.
         let _ = process::sh(&format!(
-            "grep -o ' {runtime}[^ ]*' /proc/self/mounts | sort -r | xargs -r -n1 umount -l; \
-             rm -rf --one-file-system {runtime}"
+            "{{ grep -o ' {runtime}[^ ]*' /proc/self/mounts || true; }} | sort -r | \
+             xargs -r -n1 umount -l; rm -rf --one-file-system {runtime}"
         ));
         let _one_at_a_time = ACCOUNTS.lock().unwrap_or_else(|poison| poison.into_inner());
         if let Err(error) = process::ok(Command::new("userdel").args(["-f", &self.name])) {

@@ -19,9 +19,7 @@ async fn try_open(url: &str) -> Result<Store, StoreError> {
 }
 
 async fn open(url: &str) -> Store {
-    try_open(url)
-        .await
-        .unwrap_or_else(|error| panic!("{error}: {error:?}"))
+    try_open(url).await.unwrap_or_else(|error| panic!("{error}: {error:?}"))
 }
 
 /// The error of an open that must fail within some seconds, with its text.
@@ -68,13 +66,8 @@ async fn what_cannot_be_opened_says_why_within_a_bounded_time() {
     assert!(text.contains("key of client.admin"), "{text}");
 
     // A user who may not write to the pool.
-    let reader = ceph
-        .add_client("reader", &["mon", "allow r", "osd", "allow r"])
-        .expect("added");
-    let url = format!(
-        "rados://reader@data?conf={conf}&keyring={}",
-        reader.display()
-    );
+    let reader = ceph.add_client("reader", &["mon", "allow r", "osd", "allow r"]).expect("added");
+    let url = format!("rados://reader@data?conf={conf}&keyring={}", reader.display());
     let (error, text) = refused(&url, 15).await;
     assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
     assert!(text.contains("allow rw"), "{text}");
@@ -96,65 +89,31 @@ async fn what_cannot_be_opened_says_why_within_a_bounded_time() {
 async fn a_full_cluster_refuses_data_at_once_and_takes_metadata_and_deletes() {
     let ceph = Ceph::start().expect("a cluster");
     let store = open(&ceph.url("full")).await;
-    store
-        .data
-        .put(&"a/b/1".into(), "x".into())
-        .await
-        .expect("put");
+    store.data.put(&"a/b/1".into(), "x".into()).await.expect("put");
     ceph.set_full(true).expect("set");
     let start = Instant::now();
     // The flag takes some seconds. A put that needs no more room than there was passes even then.
     let mut n = 0;
     let error = loop {
         n += 1;
-        match store
-            .data
-            .put(&Path::from(format!("a/new/{n}")), "x".into())
-            .await
-        {
+        match store.data.put(&Path::from(format!("a/new/{n}")), "x".into()).await {
             Ok(_) if start.elapsed() < Duration::from_secs(30) => {}
             other => break other.expect_err("the cluster is full"),
         }
     };
     assert_eq!(kind(&error), Kind::NoSpace, "{error}");
     let start = Instant::now();
-    store
-        .data
-        .put(&"a/b/3".into(), "x".into())
-        .await
-        .expect_err("the cluster is full");
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        start.elapsed()
-    );
-    store
-        .meta
-        .put(&"log/1".into(), "x".into())
-        .await
-        .expect("metadata passes");
-    store
-        .data
-        .delete(&"a/b/1".into())
-        .await
-        .expect("deleting passes");
+    store.data.put(&"a/b/3".into(), "x".into()).await.expect_err("the cluster is full");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    store.meta.put(&"log/1".into(), "x".into()).await.expect("metadata passes");
+    store.data.delete(&"a/b/1".into()).await.expect("deleting passes");
     assert_eq!(
-        store
-            .data
-            .get(&"a/b/1".into())
-            .await
-            .map_err(|e| kind(&e))
-            .err(),
+        store.data.get(&"a/b/1".into()).await.map_err(|e| kind(&e)).err(),
         Some(Kind::NotFound)
     );
     ceph.set_full(false).expect("unset");
     let start = Instant::now();
-    while store
-        .data
-        .put(&"a/new/again".into(), "x".into())
-        .await
-        .is_err()
-    {
+    while store.data.put(&"a/new/again".into(), "x".into()).await.is_err() {
         assert!(start.elapsed() < Duration::from_secs(30));
     }
 }
@@ -169,11 +128,7 @@ async fn a_frozen_osd_makes_requests_fail_in_time_and_go_on_when_it_is_back() {
     let start = Instant::now();
     let error = store.data.get(&path).await.expect_err("nobody answers");
     assert_eq!(kind(&error), Kind::Unavailable, "{error}");
-    let error = store
-        .data
-        .put(&path, "2".into())
-        .await
-        .expect_err("nobody answers");
+    let error = store.data.put(&path, "2".into()).await.expect_err("nobody answers");
     assert_eq!(kind(&error), Kind::Unavailable, "{error}");
     let took = start.elapsed();
     eprintln!("get and put failed after {took:?}");
@@ -191,39 +146,20 @@ async fn a_frozen_osd_makes_requests_fail_in_time_and_go_on_when_it_is_back() {
         assert!(start.elapsed() < Duration::from_secs(60));
     }
     ceph.stop_mon().expect("stopped");
-    store
-        .data
-        .put(&"a/b/d".into(), "x".into())
-        .await
-        .expect("no monitor is needed for that");
+    store.data.put(&"a/b/d".into(), "x".into()).await.expect("no monitor is needed for that");
     ceph.start_mon().expect("started");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_above_the_clusters_own_limit_are_stored_in_parts() {
     let settings = vec!["osd max object size = 1048576".to_owned()];
-    let ceph = Ceph::start_with(&Options {
-        settings,
-        ..Options::default()
-    })
-    .expect("a cluster");
+    let ceph = Ceph::start_with(&Options { settings, ..Options::default() }).expect("a cluster");
     let store = open(&ceph.url("limit")).await.data;
     let data: Bytes = (0..9_000_000u32).map(|i| (i / 251) as u8).collect();
-    store
-        .put(&"a/b/c".into(), data.clone().into())
-        .await
-        .expect("put");
-    let read = store
-        .get(&"a/b/c".into())
-        .await
-        .expect("got")
-        .bytes()
-        .await
-        .expect("bytes");
+    store.put(&"a/b/c".into(), data.clone().into()).await.expect("put");
+    let read = store.get(&"a/b/c".into()).await.expect("got").bytes().await.expect("bytes");
     assert!(read == data);
-    let create = store
-        .put_opts(&"a/b/c".into(), data.clone().into(), PutMode::Create.into())
-        .await;
+    let create = store.put_opts(&"a/b/c".into(), data.clone().into(), PutMode::Create.into()).await;
     assert_eq!(kind(&create.expect_err("it is there")), Kind::Exists);
     let listed: Vec<_> = store.list(None).try_collect().await.expect("a listing");
     assert_eq!((listed.len(), listed[0].size), (1, 9_000_000));
@@ -231,60 +167,25 @@ async fn objects_above_the_clusters_own_limit_are_stored_in_parts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_lies_in_an_erasure_coded_pool_and_indexes_do_not() {
-    let ceph = Ceph::start_with(&Options {
-        osds: 3,
-        ..Options::default()
-    })
-    .expect("a cluster");
+    let ceph = Ceph::start_with(&Options { osds: 3, ..Options::default() }).expect("a cluster");
     ceph.create_erasure_pool("coded").expect("a pool");
     let conf = ceph.conf();
     let conf = conf.display();
-    let error = try_open(&format!("rados://coded?conf={conf}"))
-        .await
-        .expect_err("no indexes there");
+    let error =
+        try_open(&format!("rados://coded?conf={conf}")).await.expect_err("no indexes there");
     assert!(error.to_string().contains("meta_pool"), "{error}");
     let store = open(&format!("rados://coded?conf={conf}&meta_pool=meta")).await;
     let data: Bytes = (0..20_000_000u32).map(|i| (i / 251) as u8).collect();
     let path = Path::from("a/b/c");
-    let made = store
-        .data
-        .put_opts(&path, data.clone().into(), PutMode::Create.into())
-        .await;
+    let made = store.data.put_opts(&path, data.clone().into(), PutMode::Create.into()).await;
     let version = made.expect("created");
-    assert!(
-        store
-            .data
-            .get(&path)
-            .await
-            .expect("got")
-            .bytes()
-            .await
-            .expect("bytes")
-            == data
-    );
-    let piece = store
-        .data
-        .get_range(&path, 16_777_000..16_778_000)
-        .await
-        .expect("got");
+    assert!(store.data.get(&path).await.expect("got").bytes().await.expect("bytes") == data);
+    let piece = store.data.get_range(&path, 16_777_000..16_778_000).await.expect("got");
     assert!(piece == data[16_777_000..16_778_000]);
     let update = PutMode::Update(version.into());
-    store
-        .data
-        .put_opts(&path, "odd length".into(), update.into())
-        .await
-        .expect("updated");
-    store
-        .data
-        .put(&path, "over".into())
-        .await
-        .expect("overwritten");
-    let listed: Vec<_> = store
-        .data
-        .list(Some(&"a".into()))
-        .try_collect()
-        .await
-        .expect("listed");
+    store.data.put_opts(&path, "odd length".into(), update.into()).await.expect("updated");
+    store.data.put(&path, "over".into()).await.expect("overwritten");
+    let listed: Vec<_> = store.data.list(Some(&"a".into())).try_collect().await.expect("listed");
     assert_eq!(listed.len(), 1);
     store.data.delete(&path).await.expect("deleted");
 }
@@ -292,20 +193,14 @@ async fn data_lies_in_an_erasure_coded_pool_and_indexes_do_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_on_the_blocklist_is_refused_and_a_new_one_is_not() {
     let ceph = Ceph::start().expect("a cluster");
-    let keyring = ceph
-        .add_client("node1", &["mon", "allow r", "osd", "allow rw"])
-        .expect("added");
+    let keyring = ceph.add_client("node1", &["mon", "allow r", "osd", "allow rw"]).expect("added");
     let url = format!(
         "rados://node1@data/fenced?conf={}&meta_pool=meta&keyring={}",
         ceph.conf().display(),
         keyring.display()
     );
     let store = open(&url).await;
-    store
-        .data
-        .put(&"a/b/1".into(), "x".into())
-        .await
-        .expect("put");
+    store.data.put(&"a/b/1".into(), "x".into()).await.expect("put");
     assert_eq!(ceph.blocklist("node1").expect("blocklisted"), 1);
     let start = Instant::now();
     let error = loop {
@@ -316,9 +211,5 @@ async fn a_client_on_the_blocklist_is_refused_and_a_new_one_is_not() {
     };
     assert_eq!(kind(&error), Kind::Denied, "{error}");
     let fresh = open(&url).await;
-    fresh
-        .data
-        .put(&"a/b/3".into(), "x".into())
-        .await
-        .expect("a new client may");
+    fresh.data.put(&"a/b/3".into(), "x".into()).await.expect("a new client may");
 }

@@ -46,10 +46,7 @@ async fn child(url: &str) {
                 let path = Path::from(format!("killed/dir{}/{name}", i % 5));
                 println!("= begin {path}");
                 let data = content(&name).into();
-                store
-                    .put_opts(&path, data, PutMode::Create.into())
-                    .await
-                    .expect("created");
+                store.put_opts(&path, data, PutMode::Create.into()).await.expect("created");
                 println!("= there {path}");
                 if i % 3 == 0 {
                     println!("= begin {path}");
@@ -75,22 +72,14 @@ fn the_child_that_is_killed() {
 fn run_and_kill(url: &str, time: Duration, known: &mut BTreeMap<String, Known>) {
     let exe = std::env::current_exe().expect("this program");
     let mut child = Command::new(exe)
-        .args([
-            "--exact",
-            "the_child_that_is_killed",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--exact", "the_child_that_is_killed", "--nocapture", "--test-threads=1"])
         .env(CHILD_ENV, url)
         .stdout(Stdio::piped())
         .spawn()
         .expect("a child");
     let stdout = child.stdout.take().expect("piped");
     let reader = std::thread::spawn(move || {
-        BufReader::new(stdout)
-            .lines()
-            .map_while(Result::ok)
-            .collect::<Vec<String>>()
+        BufReader::new(stdout).lines().map_while(Result::ok).collect::<Vec<String>>()
     });
     std::thread::sleep(time);
     child.kill().expect("killed");
@@ -119,10 +108,7 @@ async fn check(store: &dyn ObjectStore, known: &BTreeMap<String, Known>) {
                 let name = path.rsplit('/').next().expect("a name");
                 let bytes = found.bytes().await.expect("bytes");
                 assert!(bytes == content(name), "{path} is not whole");
-                assert!(
-                    *state == Known::Open || listed.contains(path),
-                    "{path} is not listed"
-                );
+                assert!(*state == Known::Open || listed.contains(path), "{path} is not listed");
             }
             Err(error) => {
                 assert_eq!(kind(&error), Kind::NotFound, "{error}");
@@ -148,18 +134,9 @@ async fn kill_rounds(url: &str) {
         }
         check(&store.data, &known).await;
     }
-    let there = known
-        .values()
-        .filter(|state| **state == Known::There)
-        .count();
-    let open = known
-        .values()
-        .filter(|state| **state == Known::Open)
-        .count();
-    eprintln!(
-        "{} objects, {there} acknowledged, {open} left open by {ROUNDS} kills",
-        known.len()
-    );
+    let there = known.values().filter(|state| **state == Known::There).count();
+    let open = known.values().filter(|state| **state == Known::Open).count();
+    eprintln!("{} objects, {there} acknowledged, {open} left open by {ROUNDS} kills", known.len());
     assert!(there > 50, "{there}");
 }
 
@@ -168,11 +145,7 @@ async fn kills_lose_nothing_acknowledged_in_a_directory() {
     let dir = tempfile::tempdir().expect("a directory");
     kill_rounds(&format!("file://{}", dir.path().display())).await;
     let tmp = dir.path().join(".yadokari/tmp");
-    assert_eq!(
-        std::fs::read_dir(tmp).expect("read").count(),
-        0,
-        "leftovers were swept"
-    );
+    assert_eq!(std::fs::read_dir(tmp).expect("read").count(), 0, "leftovers were swept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,10 +165,7 @@ impl Tmpfs {
             .arg(dir.path())
             .status()
             .expect("mount runs");
-        assert!(
-            status.success(),
-            "mounting a tmpfs needs root: run this test as root"
-        );
+        assert!(status.success(), "mounting a tmpfs needs root: run this test as root");
         Tmpfs(dir)
     }
 }
@@ -210,13 +180,8 @@ impl Drop for Tmpfs {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_data_fails_while_metadata_and_deletes_go_on() {
     let disk = Tmpfs::new("48m");
-    let url: StoreUrl = format!("file://{}", disk.0.path().display())
-        .parse()
-        .expect("a URL");
-    let options = StoreOptions {
-        reserve_bytes: Some(8 << 20),
-        ..StoreOptions::default()
-    };
+    let url: StoreUrl = format!("file://{}", disk.0.path().display()).parse().expect("a URL");
+    let options = StoreOptions { reserve_bytes: Some(8 << 20), ..StoreOptions::default() };
     let store = Store::open(&url, &options).await.expect("a store");
     let mut written = 0;
     let error = loop {
@@ -232,10 +197,7 @@ async fn on_a_full_disk_data_fails_while_metadata_and_deletes_go_on() {
     let mut small = 0;
     while store
         .data
-        .put(
-            &Path::from(format!("small/{small}")),
-            vec![1u8; 4096].into(),
-        )
+        .put(&Path::from(format!("small/{small}")), vec![1u8; 4096].into())
         .await
         .is_ok()
     {
@@ -243,37 +205,20 @@ async fn on_a_full_disk_data_fails_while_metadata_and_deletes_go_on() {
     }
     for i in 0..20 {
         let path = Path::from(format!("log/{i}"));
-        store
-            .meta
-            .put(&path, vec![1u8; 100_000].into())
-            .await
-            .expect("metadata passes");
+        store.meta.put(&path, vec![1u8; 100_000].into()).await.expect("metadata passes");
     }
     for i in 0..written {
-        store
-            .data
-            .delete(&Path::from(format!("data/{i}")))
-            .await
-            .expect("deleting passes");
+        store.data.delete(&Path::from(format!("data/{i}"))).await.expect("deleting passes");
     }
     // The reserve is full again: the same game once more.
     for i in 0..written {
         let path = Path::from(format!("data/{i}"));
-        if store
-            .data
-            .put(&path, vec![1u8; 1 << 20].into())
-            .await
-            .is_err()
-        {
+        if store.data.put(&path, vec![1u8; 1 << 20].into()).await.is_err() {
             assert!(i > 20, "{i}");
             break;
         }
     }
-    store
-        .meta
-        .put(&"log/last".into(), vec![1u8; 1 << 20].into())
-        .await
-        .expect("metadata passes");
+    store.meta.put(&"log/last".into(), vec![1u8; 1 << 20].into()).await.expect("metadata passes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,10 +238,7 @@ async fn what_a_put_in_a_directory_costs() {
             file.write_all(&bytes).expect("written");
             file.sync_data().expect("synced");
             std::fs::rename(&name, plain.join(format!("{i}.done"))).expect("renamed");
-            std::fs::File::open(&plain)
-                .expect("opened")
-                .sync_all()
-                .expect("synced");
+            std::fs::File::open(&plain).expect("opened").sync_all().expect("synced");
         }
         let floor = start.elapsed() / count;
         let start = Instant::now();

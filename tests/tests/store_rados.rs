@@ -14,13 +14,8 @@ use yadokari_tests::ceph::{CONF_ENV, shared_conf, shared_url};
 
 async fn open(url: &str) -> Store {
     let url: StoreUrl = url.parse().expect("a URL");
-    let options = StoreOptions {
-        retry: None,
-        ..StoreOptions::default()
-    };
-    Store::open(&url, &options)
-        .await
-        .unwrap_or_else(|error| panic!("{error}: {error:?}"))
+    let options = StoreOptions { retry: None, ..StoreOptions::default() };
+    Store::open(&url, &options).await.unwrap_or_else(|error| panic!("{error}: {error:?}"))
 }
 
 /// A store of this test's own.
@@ -31,11 +26,7 @@ async fn own(test: &str) -> Store {
 
 async fn names(store: &dyn ObjectStore, prefix: &str) -> Vec<String> {
     let prefix = Path::from(prefix);
-    let found: Vec<_> = store
-        .list(Some(&prefix))
-        .try_collect()
-        .await
-        .expect("a listing");
+    let found: Vec<_> = store.list(Some(&prefix)).try_collect().await.expect("a listing");
     let mut names: Vec<String> = found.into_iter().map(|o| o.location.to_string()).collect();
     names.sort();
     names
@@ -44,17 +35,8 @@ async fn names(store: &dyn ObjectStore, prefix: &str) -> Vec<String> {
 async fn rados(args: &[&str]) -> String {
     let conf = shared_conf().expect(CONF_ENV);
     let mut command = std::process::Command::new("rados");
-    let output = command
-        .arg("-c")
-        .arg(conf)
-        .args(args)
-        .output()
-        .expect("rados runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = command.arg("-c").arg(conf).args(args).output().expect("rados runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -79,9 +61,7 @@ async fn conformance(store: &dyn ObjectStore) {
     copy_rename_nonexistent_object(store).await;
     multipart_race_condition(store, true).await;
     multipart_out_of_order(store).await;
-    let missing = get_nonexistent_object(store, None)
-        .await
-        .expect_err("nothing is there");
+    let missing = get_nonexistent_object(store, None).await.expect_err("nothing is there");
     assert!(matches!(missing, Error::NotFound { .. }), "{missing}");
     empty(store).await;
     stream_get(store).await;
@@ -100,16 +80,8 @@ async fn one_pool_for_both_conforms() {
     let run: u32 = rand::random();
     let store = open(&format!("rados://meta/one-{run:x}?conf={}", conf.display())).await;
     conformance(&store.data).await;
-    store
-        .data
-        .put(&"both/see".into(), "x".into())
-        .await
-        .expect("put");
-    assert!(
-        names(&store.meta, "both")
-            .await
-            .contains(&"both/see".to_owned())
-    );
+    store.data.put(&"both/see".into(), "x".into()).await.expect("put");
+    assert!(names(&store.meta, "both").await.contains(&"both/see".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,9 +106,7 @@ async fn of_two_writers_one_wins_a_create_and_an_update() {
         }
         assert_eq!(won.len(), 1);
         let version = won.remove(0);
-        let tries = stores
-            .each_ref()
-            .map(|s| put(s, PutMode::Update(version.clone().into())));
+        let tries = stores.each_ref().map(|s| put(s, PutMode::Update(version.clone().into())));
         let mut wins = 0;
         for answer in tries {
             match answer.await.expect("no panic") {
@@ -172,10 +142,7 @@ async fn ten_thousand_objects_are_listed_in_under_a_second() {
     eprintln!("10,000 objects listed in {took:?}");
     assert!(took < Duration::from_secs(1), "{took:?}");
     let start = Instant::now();
-    let level = store
-        .list_with_delimiter(Some(&"homes".into()))
-        .await
-        .expect("a level");
+    let level = store.list_with_delimiter(Some(&"homes".into())).await.expect("a level");
     eprintln!("one level over them in {:?}", start.elapsed());
     assert_eq!(level.common_prefixes, [Path::from("homes/alice")]);
     let after = Path::from("homes/alice/wal/00009990.sst");
@@ -195,40 +162,17 @@ async fn an_object_of_forty_megabytes_lies_in_parts_and_reads_as_one() {
     let read = store.get(&path).await.expect("got");
     assert_eq!(read.meta.size, 40_000_000);
     assert!(read.bytes().await.expect("bytes") == data);
-    for range in [
-        0..1,
-        16_777_215..16_777_217,
-        1_000_000..39_999_999,
-        39_999_999..40_000_000,
-    ] {
+    for range in [0..1, 16_777_215..16_777_217, 1_000_000..39_999_999, 39_999_999..40_000_000] {
         let piece = store.get_range(&path, range.clone()).await.expect("got");
-        assert!(
-            piece == data[range.start as usize..range.end as usize],
-            "{range:?}"
-        );
+        assert!(piece == data[range.start as usize..range.end as usize], "{range:?}");
     }
     let copied = Path::from("copied");
     store.copy(&path, &copied).await.expect("copied");
-    assert!(
-        store
-            .get(&copied)
-            .await
-            .expect("got")
-            .bytes()
-            .await
-            .expect("bytes")
-            == data
-    );
+    assert!(store.get(&copied).await.expect("got").bytes().await.expect("bytes") == data);
     // Replaced by a small one and removed: no part is left behind.
     let version = store.head(&path).await.expect("there").e_tag;
-    let update = PutMode::Update(object_store::UpdateVersion {
-        e_tag: version,
-        version: None,
-    });
-    store
-        .put_opts(&path, "small".into(), update.into())
-        .await
-        .expect("replaced");
+    let update = PutMode::Update(object_store::UpdateVersion { e_tag: version, version: None });
+    store.put_opts(&path, "small".into(), update.into()).await.expect("replaced");
     store.delete(&copied).await.expect("deleted");
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -257,38 +201,19 @@ async fn what_a_crash_left_unlisted_is_listed_when_its_name_is_created_again_or_
         }
     }
     assert_eq!(names(&store.data, "a").await, ["a/b/3"]);
-    let create = store
-        .data
-        .put_opts(&"a/b/1".into(), "y".into(), PutMode::Create.into())
-        .await;
+    let create = store.data.put_opts(&"a/b/1".into(), "y".into(), PutMode::Create.into()).await;
     assert_eq!(kind(&create.expect_err("it is there")), Kind::Exists);
     assert_eq!(names(&store.data, "a").await, ["a/b/1", "a/b/3"]);
-    let report = store
-        .scan(false)
-        .await
-        .expect("scanned")
-        .expect("has an index");
+    let report = store.scan(false).await.expect("scanned").expect("has an index");
     assert_eq!((report.strays, report.stale_entries), (1, 0), "{report:?}");
-    let report = store
-        .scan(true)
-        .await
-        .expect("scanned")
-        .expect("has an index");
+    let report = store.scan(true).await.expect("scanned").expect("has an index");
     assert_eq!(report.strays, 1, "{report:?}");
     assert_eq!(names(&store.data, "a").await, ["a/b/1", "a/b/2", "a/b/3"]);
-    let report = store
-        .scan(false)
-        .await
-        .expect("scanned")
-        .expect("has an index");
+    let report = store.scan(false).await.expect("scanned").expect("has an index");
     assert_eq!(report.strays, 0, "{report:?}");
     // The other crash: the entry is there, the object is not. It is not listed, and is repaired.
     rados(&["-p", "data", "-N", &namespace, "rm", "o/a/b/2"]).await;
-    let report = store
-        .scan(true)
-        .await
-        .expect("scanned")
-        .expect("has an index");
+    let report = store.scan(true).await.expect("scanned").expect("has an index");
     assert_eq!(report.stale_entries, 1, "{report:?}");
     assert_eq!(names(&store.data, "a").await, ["a/b/1", "a/b/3"]);
 }
@@ -298,11 +223,7 @@ async fn a_stray_can_be_deleted() {
     let run: u32 = rand::random();
     let namespace = format!("straydel-{run:x}");
     let store = open(&shared_url(&namespace)).await;
-    store
-        .data
-        .put(&"a/b/1".into(), "x".into())
-        .await
-        .expect("put");
+    store.data.put(&"a/b/1".into(), "x".into()).await.expect("put");
     tokio::time::sleep(Duration::from_millis(200)).await;
     let index = rados(&["-p", "meta", "-N", &namespace, "ls"]).await;
     for shard in index.lines().filter(|name| name.starts_with("i/")) {
@@ -310,11 +231,7 @@ async fn a_stray_can_be_deleted() {
     }
     store.data.delete(&"a/b/1".into()).await.expect("deleted");
     assert!(names(&store.data, "").await.is_empty());
-    let error = store
-        .data
-        .get(&"a/b/1".into())
-        .await
-        .expect_err("it is gone");
+    let error = store.data.get(&"a/b/1".into()).await.expect_err("it is gone");
     assert_eq!(kind(&error), Kind::NotFound);
 }
 
@@ -328,19 +245,12 @@ async fn no_acknowledged_object_is_ever_missing_from_a_listing() {
     // alone must find it listed.
     let workers: Vec<_> = (0..8)
         .map(|worker: u32| {
-            let store = if worker.is_multiple_of(2) {
-                one.data.clone()
-            } else {
-                two.data.clone()
-            };
+            let store = if worker.is_multiple_of(2) { one.data.clone() } else { two.data.clone() };
             tokio::spawn(async move {
                 let mut rounds = 0;
                 while Instant::now() < end {
                     let path = Path::from(format!("churn/x/{}", worker / 2));
-                    match store
-                        .put_opts(&path, "x".into(), PutMode::Create.into())
-                        .await
-                    {
+                    match store.put_opts(&path, "x".into(), PutMode::Create.into()).await {
                         Ok(_) => {
                             let listed = names(&store, "churn/x").await;
                             assert!(listed.contains(&path.to_string()), "{path} of {listed:?}");
@@ -373,28 +283,12 @@ async fn a_create_whose_answer_was_lost_is_recognised_when_it_is_repeated() {
     let faulty = FaultStore::new(store.clone(), fault.into());
     let retry = RetryStore::new(Arc::new(faulty), RetryPolicy::default());
     let path = Path::from("a/b/c");
-    let created = retry
-        .put_opts(&path, "1".into(), PutMode::Create.into())
-        .await;
+    let created = retry.put_opts(&path, "1".into(), PutMode::Create.into()).await;
     let update = PutMode::Update(created.expect("its own").into());
-    retry
-        .put_opts(&path, "2".into(), update.into())
-        .await
-        .expect("its own");
-    let theirs = retry
-        .put_opts(&path, "3".into(), PutMode::Create.into())
-        .await;
+    retry.put_opts(&path, "2".into(), update.into()).await.expect("its own");
+    let theirs = retry.put_opts(&path, "3".into(), PutMode::Create.into()).await;
     assert_eq!(kind(&theirs.expect_err("another create")), Kind::Exists);
-    assert_eq!(
-        store
-            .get(&path)
-            .await
-            .expect("got")
-            .bytes()
-            .await
-            .expect("bytes"),
-        "2"
-    );
+    assert_eq!(store.get(&path).await.expect("got").bytes().await.expect("bytes"), "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -428,11 +322,7 @@ async fn usage_is_that_of_the_pool() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_requests_are_in_flight_at_once_and_their_cost_is_known() {
     let store = own("speed").await.data;
-    for (size, count, at_once) in [
-        (1 << 10, 4000usize, 1),
-        (1 << 10, 4000, 64),
-        (8 << 20, 32, 4),
-    ] {
+    for (size, count, at_once) in [(1 << 10, 4000usize, 1), (1 << 10, 4000, 64), (8 << 20, 32, 4)] {
         let count = if at_once == 1 { 500 } else { count };
         let data = Bytes::from(vec![1u8; size]);
         let start = Instant::now();
@@ -462,9 +352,6 @@ async fn many_requests_are_in_flight_at_once_and_their_cost_is_known() {
             .buffer_unordered(at_once)
             .count()
             .await;
-        eprintln!(
-            "get of {size} bytes, {at_once} at once: {:?}",
-            start.elapsed() / count as u32
-        );
+        eprintln!("get of {size} bytes, {at_once} at once: {:?}", start.elapsed() / count as u32);
     }
 }

@@ -24,19 +24,12 @@ fn settings() -> Settings {
         compacted_options: collect,
         ..GarbageCollectorOptions::default()
     };
-    Settings {
-        garbage_collector_options: Some(garbage),
-        ..Settings::default()
-    }
+    Settings { garbage_collector_options: Some(garbage), ..Settings::default() }
 }
 
 async fn database(store: &Store) -> Db {
     let builder = Db::builder("homes/alice/db", store.meta.clone());
-    builder
-        .with_settings(settings())
-        .build()
-        .await
-        .expect("a database")
+    builder.with_settings(settings()).build().await.expect("a database")
 }
 
 async fn a_database_lives_here(url: &str) {
@@ -53,11 +46,7 @@ async fn a_database_lives_here(url: &str) {
     let other = open(url).await;
     let second = database(&other).await;
     for i in 0..50u32 {
-        let value = second
-            .get(&i.to_be_bytes())
-            .await
-            .expect("read")
-            .expect("there");
+        let value = second.get(&i.to_be_bytes()).await.expect("read").expect("there");
         assert_eq!(value, vec![7u8; 200]);
     }
     second.put(b"mine", b"now").await.expect("put");
@@ -71,10 +60,7 @@ async fn a_database_lives_here(url: &str) {
     second.close().await.expect("closed");
     let third = database(&other).await;
     assert!(third.get(b"late").await.expect("read").is_none());
-    assert_eq!(
-        third.get(b"mine").await.expect("read").expect("there"),
-        b"now".as_slice()
-    );
+    assert_eq!(third.get(b"mine").await.expect("read").expect("there"), b"now".as_slice());
     third.close().await.expect("closed");
 }
 

@@ -40,12 +40,8 @@ Exits with 4 if the home exists already.")]
     #[command(after_help = "\
 Examples:
   yadokari home list
-  yadokari home list --removed
   yadokari home list --json | jq -r '.[].name'")]
     List {
-        /// Also those that were removed and can still be restored
-        #[arg(long)]
-        removed: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -84,9 +80,7 @@ Examples:
         name: String,
     },
     /// Bring a removed home back
-    #[command(
-        after_help = "Examples:\n  yadokari home list --removed\n  yadokari home restore ada"
-    )]
+    #[command(after_help = "Examples:\n  yadokari home restore ada")]
     Restore {
         /// Name of the home
         name: String,

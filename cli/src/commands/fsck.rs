@@ -33,8 +33,7 @@ pub fn run(settings: &Settings, arguments: &FsckArgs) -> anyhow::Result<Exit> {
             };
             let mut all = Vec::new();
             for name in names {
-                let request =
-                    Request::HomeCheck { name, verify_data: arguments.verify_data };
+                let request = Request::HomeCheck { name, verify_data: arguments.verify_data };
                 all.push(instance::ask::<Checked>(&mut client, settings, &request)?);
             }
             all

@@ -1,12 +1,12 @@
 //! `yadokari home …` and `yadokari quota`.
 
 use yadokari_fs::home::{Error, ErrorKind, Quota};
-use yadokari_fs::node::{NewHome, Records};
 use yadokari_fs::node::control::{HomeInfo, Request};
+use yadokari_fs::node::{NewHome, Records};
 
 use crate::args::{HomeCommand, QuotaArgs};
 use crate::config::Settings;
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 use crate::size::{NO_LIMIT, show_bytes, show_count};
 use crate::{instance, output, users};
 
@@ -20,11 +20,11 @@ pub fn run(settings: &Settings, command: HomeCommand) -> anyhow::Result<Exit> {
             let owner = owner.map(|owner| find_owner(&owner)).transpose()?;
             let request =
                 Request::HomeCreate { name, owner, bytes: limits.quota, inodes: limits.inodes };
-            output::print(output, &one(settings, &request)?, |home| {
-                format!("made {}\n", home.name)
-            })?;
+            let made = one(settings, &request)
+                .map_err(|error| explain_create(settings, request, error))?;
+            output::print(output, &made, |home| format!("made {}\n", home.name))?;
         }
-        HomeCommand::List { removed: _, output } => {
+        HomeCommand::List { output } => {
             let homes = match instance::connect(settings)? {
                 Some(mut client) => instance::ask(&mut client, settings, &Request::HomeList)?,
                 None => list_stopped(settings)?,
@@ -141,6 +141,21 @@ fn explain(name: &str, error: Error) -> Failure {
             .remedy(format!("bring it back: yadokari home restore {name}")),
         ErrorKind::Fenced => Failure::refused(format!("home {name}: {error}")),
         _ => Failure::failed(format!("home {name}: {error}")),
+    }
+}
+
+/// A refusal has two reasons with different remedies: it exists, or it was removed.
+fn explain_create(settings: &Settings, request: Request, error: anyhow::Error) -> anyhow::Error {
+    let Request::HomeCreate { name, .. } = request else { return error };
+    if exit::code(&error) != Exit::Refused {
+        return error;
+    }
+    match one(settings, &Request::HomeShow { name: name.clone() }) {
+        Ok(_) => explain(&name, ErrorKind::Exists.into()).into(),
+        Err(why) if exit::code(&why) == Exit::NotFound && rustix::process::geteuid().is_root() => {
+            explain(&name, ErrorKind::NotPermitted.into()).into()
+        }
+        Err(_) => error,
     }
 }
 

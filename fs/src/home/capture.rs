@@ -73,7 +73,7 @@ impl State {
         file.fresh_bytes = 0;
         file.durable?;
         rejoin_tail(file);
-        let captured = file.extents.capture(|offset, len| chunk::cut(offset, len));
+        let captured = file.extents.capture(chunk::cut);
         file.tail = if keep_tail { unfinished(&captured) } else { None };
         let has_tail = file.tail.is_some();
         let was_inline = !file.keyed;

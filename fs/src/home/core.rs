@@ -78,6 +78,7 @@ pub struct Core {
     pub(super) closing: AtomicBool,
     pub(super) reaping: AtomicBool,
     pub(super) ended: watch::Sender<bool>,
+    pub(super) searched: watch::Sender<bool>,
 }
 
 impl Core {
@@ -161,9 +162,8 @@ impl Core {
             let _nobody_listens = self.changes.send((from, change));
         }
         let busy = state.txn.is_started() || !state.fresh.is_empty();
-        if busy && !self.armed.swap(true, Ordering::Relaxed) {
-            self.wake.notify_one();
-        } else if state.txn.len() >= TXN_RECORDS_MAX {
+        let first = busy && !self.armed.swap(true, Ordering::Relaxed);
+        if first || state.txn.len() >= TXN_RECORDS_MAX {
             self.wake.notify_one();
         }
     }

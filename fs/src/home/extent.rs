@@ -361,7 +361,8 @@ impl ExtentMap {
             let (len, source) = (extent.len, extent.source.clone());
             let joins = run.last().is_none_or(|(at, len, _)| at + len == offset);
             let dirty = matches!(source, Source::Dirty { .. });
-            if !run.is_empty() && !(dirty && joins) {
+            let continues = run.is_empty() || (dirty && joins);
+            if !continues {
                 self.freeze(std::mem::take(&mut run), &cut, &mut captured);
             }
             if dirty {

@@ -22,6 +22,9 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);
 const USER_KEPT: Duration = Duration::from_secs(60);
 /// How long it is remembered that there is no such user.
 const NO_USER_KEPT: Duration = Duration::from_secs(5);
+/// How long it is remembered that the name service did not answer about a user. The kernel lets
+/// one look at a name pass at a time, so without this many of them would wait one by one.
+const NO_ANSWER_KEPT: Duration = Duration::from_secs(2);
 /// Threads that may hang in the name service at once.
 const THREADS_MAX: usize = 8;
 /// Answers that are remembered.
@@ -38,6 +41,26 @@ pub struct Account {
     pub gid: u32,
 }
 
+/// What the name service said about a user.
+#[derive(Clone, Debug)]
+enum Answer {
+    User(Account),
+    NoUser,
+    /// Nothing, in the time that it had.
+    None,
+}
+
+impl Answer {
+    /// How long it is remembered.
+    fn kept(&self) -> Duration {
+        match self {
+            Self::User(_) => USER_KEPT,
+            Self::NoUser => NO_USER_KEPT,
+            Self::None => NO_ANSWER_KEPT,
+        }
+    }
+}
+
 type Ask = dyn Fn(&CStr) -> Option<Account> + Send + Sync;
 
 /// The users of the system.
@@ -45,7 +68,7 @@ pub struct Accounts {
     ask: Arc<Ask>,
     uids: RangeInclusive<u32>,
     threads: Arc<Semaphore>,
-    kept: Mutex<HashMap<String, (Instant, Option<Account>)>>,
+    kept: Mutex<HashMap<String, (Instant, Answer)>>,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -75,21 +98,32 @@ impl Accounts {
     /// # Errors
     /// `Unavailable` where the name service does not answer in time.
     pub async fn find(&self, name: &str) -> Result<Option<Account>> {
-        if let Some((since, account)) = self.kept.lock().get(name)
-            && since.elapsed() < if account.is_some() { USER_KEPT } else { NO_USER_KEPT }
-        {
-            return Ok(account.clone());
+        let kept = self.kept.lock().get(name).cloned();
+        let answer = match kept {
+            Some((since, answer)) if since.elapsed() < answer.kept() => answer,
+            _ => self.find_anew(name).await,
+        };
+        match answer {
+            Answer::User(account) => Ok(Some(account)),
+            Answer::NoUser => Ok(None),
+            Answer::None => {
+                Err(Error::unavailable(format!("the name service does not answer about {name}")))
+            }
         }
-        let late = || Error::unavailable(format!("the name service does not answer about {name}"));
-        let answer = tokio::time::timeout(ANSWER_WAIT_MAX, self.ask(name)).await;
-        let account = answer.map_err(|_| late())?.ok_or_else(late)?;
-        let account = account.filter(|account| self.uids.contains(&account.uid));
+    }
+
+    async fn find_anew(&self, name: &str) -> Answer {
+        let answer = match tokio::time::timeout(ANSWER_WAIT_MAX, self.ask(name)).await {
+            Ok(Some(Some(account))) if self.uids.contains(&account.uid) => Answer::User(account),
+            Ok(Some(_)) => Answer::NoUser,
+            Ok(None) | Err(_) => Answer::None,
+        };
         let mut kept = self.kept.lock();
         if kept.len() >= KEPT_MAX {
             kept.clear();
         }
-        kept.insert(name.to_owned(), (Instant::now(), account.clone()));
-        Ok(account)
+        kept.insert(name.to_owned(), (Instant::now(), answer.clone()));
+        answer
     }
 
     /// The answer, or `None` where no thread could ask.
@@ -193,6 +227,19 @@ mod tests {
         for n in 0..=THREADS_MAX {
             assert!(accounts.find(&format!("user{n}")).await.is_err());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_looks_at_one_name_do_not_wait_for_the_name_service_one_by_one() {
+        let accounts = Accounts::new(1000..=60_000, |_| {
+            std::thread::sleep(Duration::from_secs(60));
+            None
+        });
+        let started = tokio::time::Instant::now();
+        for _ in 0..24 {
+            assert!(accounts.find("ada").await.is_err());
+        }
+        assert!(started.elapsed() < ANSWER_WAIT_MAX * 2, "{:?}", started.elapsed());
     }
 
     #[test]

@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::control::{Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, Status};
+use super::control::{
+    Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, Status,
+};
 use super::directory::Homes;
 use super::mounts::Mounts;
 use crate::fuse::{Access, MountPoint};

@@ -22,20 +22,13 @@ pub enum StoreError {
     Denied { what: String, remedy: String },
     /// Nothing answered in time. Trying again later may help.
     #[error("no answer from {what} within {waited:?}: {remedy}")]
-    Unreachable {
-        what: String,
-        waited: Duration,
-        remedy: String,
-    },
+    Unreachable { what: String, waited: Duration, remedy: String },
     /// What is there is not a store of ours, or one of another version.
     #[error("{what} cannot be used as a store: {remedy}")]
     Invalid { what: String, remedy: String },
     /// This binary was built without that backend.
     #[error("this build has no {scheme}:// backend: build it with the feature `{feature}`")]
-    NotBuilt {
-        scheme: &'static str,
-        feature: &'static str,
-    },
+    NotBuilt { scheme: &'static str, feature: &'static str },
     /// The medium failed in a way that names no remedy.
     #[error("{operation} of {what} failed")]
     Failed {
@@ -78,26 +71,15 @@ pub enum Detail {
     #[error("{object} is damaged: {why}")]
     Corrupt { object: String, why: String },
     #[error("{operation} of {object} got no answer: {why}")]
-    Unavailable {
-        operation: &'static str,
-        object: String,
-        why: String,
-    },
+    Unavailable { operation: &'static str, object: String, why: String },
     #[error("{operation} of {object} is impossible: {why}")]
-    Invalid {
-        operation: &'static str,
-        object: String,
-        why: String,
-    },
+    Invalid { operation: &'static str, object: String, why: String },
 }
 
 impl Detail {
     /// This detail as an `object_store` error of the store named `store`.
     pub fn at(self, store: &'static str) -> object_store::Error {
-        object_store::Error::Generic {
-            store,
-            source: Box::new(self),
-        }
+        object_store::Error::Generic { store, source: Box::new(self) }
     }
 
     fn kind(&self) -> Kind {
@@ -152,10 +134,7 @@ fn find_detail(source: &(dyn StdError + 'static)) -> Option<Kind> {
             return Some(Kind::NoSpace);
         }
         // io::Error::source() leaves out the error it wraps.
-        next = match error
-            .downcast_ref::<std::io::Error>()
-            .and_then(|io| io.get_ref())
-        {
+        next = match error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
             Some(wrapped) => Some(wrapped),
             None => error.source(),
         };
@@ -169,11 +148,7 @@ mod tests {
 
     #[test]
     fn a_detail_is_found_below_wrappers() {
-        let inner = Detail::NoSpace {
-            medium: "pool".into(),
-            object: "a".into(),
-        }
-        .at("x");
+        let inner = Detail::NoSpace { medium: "pool".into(), object: "a".into() }.at("x");
         let outer = object_store::Error::Generic {
             store: "y",
             source: Box::new(std::io::Error::other(inner)),
@@ -184,10 +159,7 @@ mod tests {
 
     #[test]
     fn an_unexplained_error_is_transient() {
-        let error = object_store::Error::Generic {
-            store: "x",
-            source: "reset by peer".into(),
-        };
+        let error = object_store::Error::Generic { store: "x", source: "reset by peer".into() };
         assert_eq!(kind(&error), Kind::Unavailable);
     }
 }

@@ -68,19 +68,12 @@ impl FileStore {
         reserve_bytes: Option<u64>,
     ) -> Result<FileStore, StoreError> {
         let root = Arc::new(Root::open(path, reserve_bytes)?);
-        Ok(FileStore {
-            root,
-            class: Class::Data,
-            hops: Arc::new(Semaphore::new(BLOCKING_MAX)),
-        })
+        Ok(FileStore { root, class: Class::Data, hops: Arc::new(Semaphore::new(BLOCKING_MAX)) })
     }
 
     /// The same store for metadata.
     pub(crate) fn for_meta(&self) -> FileStore {
-        FileStore {
-            class: Class::Meta,
-            ..self.clone()
-        }
+        FileStore { class: Class::Meta, ..self.clone() }
     }
 
     pub(crate) async fn usage(&self) -> Result<Usage> {
@@ -88,12 +81,7 @@ impl FileStore {
             let space = rustix::fs::statvfs(this.root.path()).map_err(|error| {
                 let object = this.root.path().display().to_string();
                 let why = error.to_string();
-                Detail::Unavailable {
-                    operation: "statvfs",
-                    object,
-                    why,
-                }
-                .at(STORE)
+                Detail::Unavailable { operation: "statvfs", object, why }.at(STORE)
             })?;
             let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
             Ok(Usage {
@@ -114,10 +102,7 @@ impl FileStore {
             return run(self);
         };
         let hops = Arc::clone(&self.hops);
-        let permit = hops
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let permit = hops.acquire_owned().await.expect("the semaphore is never closed");
         let this = self.clone();
         let hop = runtime.spawn_blocking(move || {
             let _permit = permit;
@@ -127,11 +112,7 @@ impl FileStore {
     }
 
     fn writer<'a>(&'a self, location: &'a Path) -> Writer<'a> {
-        Writer {
-            root: &self.root,
-            class: self.class,
-            location,
-        }
+        Writer { root: &self.root, class: self.class, location }
     }
 }
 
@@ -145,8 +126,7 @@ impl ObjectStore for FileStore {
     ) -> Result<PutResult> {
         let location = location.clone();
         let put = move |this: &FileStore| {
-            this.writer(&location)
-                .put(&payload, &opts.mode, &opts.attributes)
+            this.writer(&location).put(&payload, &opts.mode, &opts.attributes)
         };
         self.hop(put).await
     }
@@ -184,19 +164,12 @@ impl ObjectStore for FileStore {
             }
             Some(first) => self.clone().pieces(got, first),
         });
-        Ok(GetResult {
-            payload,
-            meta,
-            range,
-            attributes,
-            extensions: Default::default(),
-        })
+        Ok(GetResult { payload, meta, range, attributes, extensions: Default::default() })
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let (location, ranges) = (location.clone(), ranges.to_vec());
-        self.hop(move |this| read::get_ranges(&this.root, &location, &ranges))
-            .await
+        self.hop(move |this| read::get_ranges(&this.root, &location, &ranges)).await
     }
 
     fn delete_stream(
@@ -241,14 +214,12 @@ impl ObjectStore for FileStore {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let prefix = prefix.cloned().unwrap_or_default();
-        self.hop(move |this| read::list_with_delimiter(&this.root, &prefix))
-            .await
+        self.hop(move |this| read::list_with_delimiter(&this.root, &prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let (from, to) = (from.clone(), to.clone());
-        self.hop(move |this| this.writer(&to).copy(&from, options.mode).map(drop))
-            .await
+        self.hop(move |this| this.writer(&to).copy(&from, options.mode).map(drop)).await
     }
 }
 

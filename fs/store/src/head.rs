@@ -64,16 +64,10 @@ pub async fn read_head(store: &dyn ObjectStore, path: &Path) -> Result<Head, Hea
         version: result.meta.version.clone(),
     });
     if result.meta.size > (HEAD_BYTES_MAX + HEADER_BYTES) as u64 {
-        return Err(HeadError::Corrupt {
-            path: path.clone(),
-            why: "too long for a head",
-        });
+        return Err(HeadError::Corrupt { path: path.clone(), why: "too long for a head" });
     }
     let bytes = result.bytes().await.map_err(|e| error(path, "read", e))?;
-    let data = open(&bytes).map_err(|why| HeadError::Corrupt {
-        path: path.clone(),
-        why,
-    })?;
+    let data = open(&bytes).map_err(|why| HeadError::Corrupt { path: path.clone(), why })?;
     Ok(Head { data, version })
 }
 
@@ -111,11 +105,7 @@ async fn put(
     data: &[u8],
     mode: PutMode,
 ) -> Result<HeadVersion, HeadError> {
-    assert!(
-        data.len() <= HEAD_BYTES_MAX,
-        "a head of {} bytes: {path}",
-        data.len()
-    );
+    assert!(data.len() <= HEAD_BYTES_MAX, "a head of {} bytes: {path}", data.len());
     let payload = PutPayload::from(seal(data));
     let result = store.put_opts(path, payload, mode.into()).await;
     let done = result.map_err(|e| error(path, "written", e))?;
@@ -153,10 +143,7 @@ fn error(path: &Path, done: &'static str, source: object_store::Error) -> HeadEr
         Kind::Exists => HeadError::Exists(path),
         Kind::Conflict => HeadError::Conflict(path),
         Kind::NoSpace => HeadError::NoSpace(path),
-        Kind::Corrupt => HeadError::Corrupt {
-            path,
-            why: "the store cannot read it",
-        },
+        Kind::Corrupt => HeadError::Corrupt { path, why: "the store cannot read it" },
         Kind::NotModified | Kind::Unavailable | Kind::Denied | Kind::Invalid => {
             HeadError::Store { path, done, source }
         }

@@ -60,10 +60,7 @@ impl RadosStores {
         options: &StoreOptions,
     ) -> Result<RadosStores, StoreError> {
         let (data_core, meta_core) = core::open(url, options).await?;
-        let store = |core: &Arc<Core>, full| RadosStore {
-            core: Arc::clone(core),
-            full,
-        };
+        let store = |core: &Arc<Core>, full| RadosStore { core: Arc::clone(core), full };
         Ok(RadosStores {
             data: Arc::new(store(&data_core, Full::Try)),
             meta: Arc::new(store(&meta_core, Full::Force)),
@@ -118,17 +115,11 @@ impl RadosStores {
 fn pool_usage(json: &[u8], id: i64) -> Option<Usage> {
     let answer: serde_json::Value = serde_json::from_slice(json).ok()?;
     let pools = answer.get("pools")?.as_array()?;
-    let pool = pools
-        .iter()
-        .find(|pool| pool.get("id").and_then(|id| id.as_i64()) == Some(id))?;
+    let pool = pools.iter().find(|pool| pool.get("id").and_then(|id| id.as_i64()) == Some(id))?;
     let number = |name: &str| pool.get("stats")?.get(name)?.as_u64();
     let (used_bytes, free_bytes) = (number("stored")?, number("max_avail")?);
     let capacity_bytes = used_bytes.saturating_add(free_bytes);
-    Some(Usage {
-        capacity_bytes,
-        used_bytes,
-        free_bytes,
-    })
+    Some(Usage { capacity_bytes, used_bytes, free_bytes })
 }
 
 /// One handle on a pool.
@@ -146,9 +137,7 @@ impl ObjectStore for RadosStore {
         payload: PutPayload,
         opts: PutOptions,
     ) -> Result<PutResult> {
-        let PutOptions {
-            mode, attributes, ..
-        } = &opts;
+        let PutOptions { mode, attributes, .. } = &opts;
         put::put(&self.core, self.full, location, payload, mode, attributes).await
     }
 
@@ -158,12 +147,7 @@ impl ObjectStore for RadosStore {
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let (core, path) = (Arc::clone(&self.core), location.clone());
-        Ok(Box::new(upload::RadosUpload::begin(
-            core,
-            self.full,
-            path,
-            opts.attributes,
-        )))
+        Ok(Box::new(upload::RadosUpload::begin(core, self.full, path, opts.attributes)))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -212,15 +196,8 @@ impl ObjectStore for RadosStore {
         };
         let source = get::get(&self.core, from, &GetOptions::default()).await?;
         let attributes = source.attributes.clone();
-        put::put_stream(
-            &self.core,
-            self.full,
-            to,
-            source.into_stream(),
-            &mode,
-            &attributes,
-        )
-        .await?;
+        put::put_stream(&self.core, self.full, to, source.into_stream(), &mode, &attributes)
+            .await?;
         Ok(())
     }
 }

@@ -59,11 +59,7 @@ pub struct RetryStore {
 impl RetryStore {
     pub fn new(inner: Arc<dyn ObjectStore>, policy: RetryPolicy) -> Self {
         let seed = policy.seed.unwrap_or_else(rand::random);
-        RetryStore {
-            inner,
-            policy: Arc::new(policy),
-            nonce: Arc::new((seed, AtomicU64::new(0))),
-        }
+        RetryStore { inner, policy: Arc::new(policy), nonce: Arc::new((seed, AtomicU64::new(0))) }
     }
 
     fn next_nonce(&self) -> String {
@@ -172,19 +168,10 @@ impl ObjectStore for RetryStore {
             let bytes = result.bytes().await?;
             if bytes.len() as u64 != range.end - range.start {
                 let why = format!("{} of {} bytes came", bytes.len(), range.end - range.start);
-                return Err(Error::Generic {
-                    store: "retry",
-                    source: why.into(),
-                });
+                return Err(Error::Generic { store: "retry", source: why.into() });
             }
             let payload = GetResultPayload::Stream(stream::once(async { Ok(bytes) }).boxed());
-            Ok(GetResult {
-                payload,
-                meta,
-                range,
-                attributes,
-                extensions,
-            })
+            Ok(GetResult { payload, meta, range, attributes, extensions })
         };
         self.run("get", location, once).await
     }
@@ -194,8 +181,7 @@ impl ObjectStore for RetryStore {
         location: &Path,
         ranges: &[std::ops::Range<u64>],
     ) -> Result<Vec<bytes::Bytes>> {
-        self.run("get", location, |_| self.inner.get_ranges(location, ranges))
-            .await
+        self.run("get", location, |_| self.inner.get_ranges(location, ranges)).await
     }
 
     fn delete_stream(
@@ -240,8 +226,7 @@ impl ObjectStore for RetryStore {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let path = prefix.cloned().unwrap_or_default();
-        self.run("list", &path, |_| self.inner.list_with_delimiter(prefix))
-            .await
+        self.run("list", &path, |_| self.inner.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -249,10 +234,7 @@ impl ObjectStore for RetryStore {
         if options.mode == CopyMode::Create {
             return self.inner.copy_opts(from, to, options).await;
         }
-        self.run("copy", to, |_| {
-            self.inner.copy_opts(from, to, options.clone())
-        })
-        .await
+        self.run("copy", to, |_| self.inner.copy_opts(from, to, options.clone())).await
     }
 }
 

@@ -103,38 +103,24 @@ impl Store {
                     source: source.into(),
                 })??;
                 let (data, meta) = (Arc::new(store.clone()), Arc::new(store.for_meta()));
-                Ok(Store {
-                    data,
-                    meta,
-                    backing: Backing::File(store),
-                })
+                Ok(Store { data, meta, backing: Backing::File(store) })
             }
             #[cfg(feature = "rados")]
             StoreUrl::Rados(rados) => {
                 let stores = crate::rados::RadosStores::open(rados, options).await?;
                 let backing = Backing::Rados(stores.clone());
-                let store = Store {
-                    data: stores.data,
-                    meta: stores.meta,
-                    backing,
-                };
+                let store = Store { data: stores.data, meta: stores.meta, backing };
                 Ok(store.with_retry(options.retry.as_ref()))
             }
             #[cfg(not(feature = "rados"))]
-            StoreUrl::Rados(_) => Err(StoreError::NotBuilt {
-                scheme: "rados",
-                feature: "rados",
-            }),
+            StoreUrl::Rados(_) => Err(StoreError::NotBuilt { scheme: "rados", feature: "rados" }),
             #[cfg(feature = "s3")]
             StoreUrl::S3(s3) => {
                 let store = crate::s3::open(s3, options)?;
                 Ok(Store::from_one(store).with_retry(options.retry.as_ref()))
             }
             #[cfg(not(feature = "s3"))]
-            StoreUrl::S3(_) => Err(StoreError::NotBuilt {
-                scheme: "s3",
-                feature: "s3",
-            }),
+            StoreUrl::S3(_) => Err(StoreError::NotBuilt { scheme: "s3", feature: "s3" }),
         }
     }
 
@@ -149,11 +135,7 @@ impl Store {
     }
 
     pub fn from_parts(data: Arc<dyn ObjectStore>, meta: Arc<dyn ObjectStore>) -> Store {
-        Store {
-            data,
-            meta,
-            backing: Backing::Unknown,
-        }
+        Store { data, meta, backing: Backing::Unknown }
     }
 
     /// The same medium behind wrappers, put around each handle.
@@ -171,8 +153,7 @@ impl Store {
     /// The part of the store below a prefix, which becomes its root.
     pub fn with_prefix(&self, prefix: &Path) -> Store {
         let prefix = prefix.clone();
-        self.clone()
-            .wrap(|_, inner| Arc::new(PrefixStore::new(inner, prefix.clone())))
+        self.clone().wrap(|_, inner| Arc::new(PrefixStore::new(inner, prefix.clone())))
     }
 
     #[cfg(any(feature = "rados", feature = "s3"))]
@@ -208,15 +189,11 @@ impl Store {
             }
             #[cfg(feature = "rados")]
             Backing::Rados(stores) => {
-                stores
-                    .scan(repair)
-                    .await
-                    .map(Some)
-                    .map_err(|source| StoreError::Failed {
-                        operation: "scanning",
-                        what: self.data.to_string(),
-                        source: source.into(),
-                    })
+                stores.scan(repair).await.map(Some).map_err(|source| StoreError::Failed {
+                    operation: "scanning",
+                    what: self.data.to_string(),
+                    source: source.into(),
+                })
             }
         }
     }

@@ -89,10 +89,7 @@ impl StoreMetrics {
         let error = result.as_ref().err();
         let medium = |error: &object_store::Error| {
             let kind = kind(error);
-            !matches!(
-                kind,
-                Kind::NotFound | Kind::Exists | Kind::Conflict | Kind::NotModified
-            )
+            !matches!(kind, Kind::NotFound | Kind::Exists | Kind::Conflict | Kind::NotModified)
         };
         if error.is_some_and(medium) {
             counters.errors.fetch_add(1, Ordering::Relaxed);
@@ -126,9 +123,7 @@ impl TraceStore {
     }
 
     fn wrote(&self, bytes: u64) {
-        self.metrics
-            .bytes_written
-            .fetch_add(bytes, Ordering::Relaxed);
+        self.metrics.bytes_written.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn count_list(
@@ -137,8 +132,7 @@ impl TraceStore {
         list: BoxStream<'static, Result<ObjectMeta>>,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
         let path = prefix.cloned().unwrap_or_default();
-        self.metrics
-            .done(OpKind::List, &path, Instant::now(), &Ok(()));
+        self.metrics.done(OpKind::List, &path, Instant::now(), &Ok(()));
         list
     }
 }
@@ -170,29 +164,17 @@ impl ObjectStore for TraceStore {
     ) -> Result<Box<dyn MultipartUpload>> {
         let begin = self.inner.put_multipart_opts(location, opts);
         let inner = self.count(OpKind::Multipart, location, begin).await?;
-        Ok(Box::new(TraceUpload {
-            inner,
-            store: self.clone(),
-            location: location.clone(),
-        }))
+        Ok(Box::new(TraceUpload { inner, store: self.clone(), location: location.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let op = if options.head {
-            OpKind::Head
-        } else {
-            OpKind::Get
-        };
-        let mut result = self
-            .count(op, location, self.inner.get_opts(location, options))
-            .await?;
+        let op = if options.head { OpKind::Head } else { OpKind::Get };
+        let mut result = self.count(op, location, self.inner.get_opts(location, options)).await?;
         if let GetResultPayload::Stream(stream) = result.payload {
             let metrics = Arc::clone(&self.metrics);
             let counted = stream.inspect(move |piece| {
                 if let Ok(bytes) = piece {
-                    metrics
-                        .bytes_read
-                        .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    metrics.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 }
             });
             result.payload = GetResultPayload::Stream(counted.boxed());
@@ -204,9 +186,7 @@ impl ObjectStore for TraceStore {
         let get = self.inner.get_ranges(location, ranges);
         let found = self.count(OpKind::Get, location, get).await?;
         let bytes: usize = found.iter().map(Bytes::len).sum();
-        self.metrics
-            .bytes_read
-            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.metrics.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(found)
     }
 
@@ -238,13 +218,11 @@ impl ObjectStore for TraceStore {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let path = prefix.cloned().unwrap_or_default();
-        self.count(OpKind::List, &path, self.inner.list_with_delimiter(prefix))
-            .await
+        self.count(OpKind::List, &path, self.inner.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.count(OpKind::Copy, to, self.inner.copy_opts(from, to, options))
-            .await
+        self.count(OpKind::Copy, to, self.inner.copy_opts(from, to, options)).await
     }
 }
 
@@ -276,9 +254,7 @@ impl MultipartUpload for TraceUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         let run = self.inner.complete();
-        self.store
-            .count(OpKind::Complete, &self.location, run)
-            .await
+        self.store.count(OpKind::Complete, &self.location, run).await
     }
 
     async fn abort(&mut self) -> Result<()> {

@@ -103,11 +103,7 @@ impl FromStr for StoreUrl {
             ("memory", None) => rest,
             _ => {
                 let remedy = format!("write `{scheme}://…`");
-                return Err(err(
-                    "scheme",
-                    "`//` is missing behind it".to_owned(),
-                    remedy,
-                ));
+                return Err(err("scheme", "`//` is missing behind it".to_owned(), remedy));
             }
         };
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -115,10 +111,7 @@ impl FromStr for StoreUrl {
             let remedy = "write %23 for a `#` in a name".to_owned();
             return Err(err("fragment", "has no meaning here".to_owned(), remedy));
         }
-        let mut parts = Parts {
-            url: text,
-            query: Query::parse(text, query)?,
-        };
+        let mut parts = Parts { url: text, query: Query::parse(text, query)? };
         match scheme {
             "rados" => parts.rados(place),
             "file" => parts.file(place),
@@ -303,12 +296,7 @@ impl fmt::Display for StoreUrl {
             }
         }
         for (i, (key, value)) in query.iter().enumerate() {
-            write!(
-                f,
-                "{}{key}={}",
-                if i == 0 { '?' } else { '&' },
-                encode(value)
-            )?;
+            write!(f, "{}{key}={}", if i == 0 { '?' } else { '&' }, encode(value))?;
         }
         Ok(())
     }

@@ -26,13 +26,8 @@ async fn conformance(store: &dyn ObjectStore) {
     }
     multipart_race_condition(store, true).await;
     multipart_out_of_order(store).await;
-    let missing = get_nonexistent_object(store, None)
-        .await
-        .expect_err("nothing is there");
-    assert!(
-        matches!(missing, object_store::Error::NotFound { .. }),
-        "{missing}"
-    );
+    let missing = get_nonexistent_object(store, None).await.expect_err("nothing is there");
+    assert!(matches!(missing, object_store::Error::NotFound { .. }), "{missing}");
 }
 
 async fn empty(store: &dyn ObjectStore) {
@@ -51,12 +46,8 @@ async fn all(store: &dyn ObjectStore) {
 
 async fn file() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().expect("a directory");
-    let url: StoreUrl = format!("file://{}", dir.path().display())
-        .parse()
-        .expect("a URL");
-    let store = Store::open(&url, &StoreOptions::default())
-        .await
-        .expect("a store");
+    let url: StoreUrl = format!("file://{}", dir.path().display()).parse().expect("a URL");
+    let store = Store::open(&url, &StoreOptions::default()).await.expect("a store");
     (dir, store)
 }
 

@@ -15,11 +15,7 @@ async fn open(dir: &FsPath) -> Result<Store, StoreError> {
 
 async fn names(store: &dyn ObjectStore, prefix: &str) -> Vec<String> {
     let prefix = Path::from(prefix);
-    let found: Vec<_> = store
-        .list(Some(&prefix))
-        .try_collect()
-        .await
-        .expect("a listing");
+    let found: Vec<_> = store.list(Some(&prefix)).try_collect().await.expect("a listing");
     let mut names: Vec<String> = found.into_iter().map(|o| o.location.to_string()).collect();
     names.sort();
     names
@@ -30,16 +26,10 @@ async fn an_object_and_a_directory_of_one_name_live_side_by_side() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = open(dir.path()).await.expect("a store").data;
     for path in ["a", "a/b", "a/b/c", "a=", "a=/b", "a=+/b"] {
-        store
-            .put(&Path::parse(path).expect("a path"), path.to_owned().into())
-            .await
-            .expect(path);
+        store.put(&Path::parse(path).expect("a path"), path.to_owned().into()).await.expect(path);
     }
     for path in ["a", "a/b", "a/b/c", "a=", "a=/b", "a=+/b"] {
-        let read = store
-            .get(&Path::parse(path).expect("a path"))
-            .await
-            .expect(path);
+        let read = store.get(&Path::parse(path).expect("a path")).await.expect(path);
         assert_eq!(read.bytes().await.expect("bytes"), path);
     }
     assert_eq!(names(&store, "a").await, ["a/b", "a/b/c"]);
@@ -50,11 +40,7 @@ async fn an_object_and_a_directory_of_one_name_live_side_by_side() {
 async fn what_a_killed_process_left_is_swept_and_a_living_ones_stays() {
     let dir = tempfile::tempdir().expect("a directory");
     let alive = open(dir.path()).await.expect("a store");
-    let mut upload = alive
-        .data
-        .put_multipart(&"living".into())
-        .await
-        .expect("an upload");
+    let mut upload = alive.data.put_multipart(&"living".into()).await.expect("an upload");
     upload.put_part("part".into()).await.expect("a part");
     // A dead process: its lock file is there and nobody holds it.
     let tmp = dir.path().join(".yadokari/tmp");
@@ -74,10 +60,7 @@ async fn what_a_killed_process_left_is_swept_and_a_living_ones_stays() {
 async fn a_damaged_file_is_a_named_error() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = open(dir.path()).await.expect("a store").data;
-    store
-        .put(&"x/y".into(), "content".into())
-        .await
-        .expect("put");
+    store.put(&"x/y".into(), "content".into()).await.expect("put");
     let file = dir.path().join("x/y=");
     let bytes = std::fs::read(&file).expect("read");
     for cut in [0, 7, 30, bytes.len() - 1] {
@@ -97,9 +80,7 @@ async fn a_foreign_directory_and_another_version_are_refused() {
     drop(open(dir.path()).await.expect("a store"));
     let format = dir.path().join(".yadokari/format");
     std::fs::write(format, "yadokari file store 9\n").expect("written");
-    let error = open(dir.path())
-        .await
-        .expect_err("it is of another version");
+    let error = open(dir.path()).await.expect_err("it is of another version");
     assert!(error.to_string().contains("store 9"), "{error}");
 }
 
@@ -107,10 +88,7 @@ async fn a_foreign_directory_and_another_version_are_refused() {
 async fn of_two_writers_one_wins_a_create_and_an_update() {
     let dir = tempfile::tempdir().expect("a directory");
     // Two openings of one directory share no memory, as two processes share none.
-    let stores = [
-        open(dir.path()).await.expect("one"),
-        open(dir.path()).await.expect("two"),
-    ];
+    let stores = [open(dir.path()).await.expect("one"), open(dir.path()).await.expect("two")];
     for round in 0..100 {
         let path = Path::from(format!("race/{round}"));
         let put = |store: &Store, mode: PutMode| {
@@ -128,9 +106,7 @@ async fn of_two_writers_one_wins_a_create_and_an_update() {
         }
         assert_eq!(won.len(), 1);
         let version = won.remove(0);
-        let tries = stores
-            .each_ref()
-            .map(|s| put(s, PutMode::Update(version.clone().into())));
+        let tries = stores.each_ref().map(|s| put(s, PutMode::Update(version.clone().into())));
         let mut wins = 0;
         for answer in tries {
             match answer.await.expect("no panic") {
@@ -172,23 +148,11 @@ async fn a_long_object_is_read_whole_in_pieces_and_in_ranges() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = open(dir.path()).await.expect("a store").data;
     let data: Bytes = (0..20_000_000u32).map(|i| (i / 251) as u8).collect();
-    store
-        .put(&"long".into(), data.clone().into())
-        .await
-        .expect("put");
-    let whole = store
-        .get(&"long".into())
-        .await
-        .expect("got")
-        .bytes()
-        .await
-        .expect("bytes");
+    store.put(&"long".into(), data.clone().into()).await.expect("put");
+    let whole = store.get(&"long".into()).await.expect("got").bytes().await.expect("bytes");
     assert!(whole == data);
     let ranges = [0..10, 9_000_000..17_500_001, 19_999_999..20_000_000];
-    let pieces = store
-        .get_ranges(&"long".into(), &ranges)
-        .await
-        .expect("got");
+    let pieces = store.get_ranges(&"long".into(), &ranges).await.expect("got");
     for (range, piece) in ranges.iter().zip(pieces) {
         assert!(piece == data[range.start as usize..range.end as usize]);
     }

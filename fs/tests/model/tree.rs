@@ -681,6 +681,7 @@ fn check_name(name: &[u8]) -> Fails<()> {
     if ours { Ok(()) } else { Err("NotSupported") }
 }
 
+#[allow(clippy::type_complexity)]
 fn inherit(above: &Node, node: &NewNode) -> (u16, Vec<(Vec<u8>, Vec<u8>)>) {
     if node.kind == Kind::Symlink {
         return (0o777, Vec::new());

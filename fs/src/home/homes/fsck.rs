@@ -39,8 +39,7 @@ impl Homes {
         self.read(name).await?.0.require_live()?;
         let claim = owner::claim(self.heartbeat(name).await?, name, false).await?;
         let (meta, data, prefix) = (&self.meta, &self.data, home_prefix(name));
-        let repaired =
-            fsck::repair(meta, data, &prefix, &self.shared, options, progress).await;
+        let repaired = fsck::repair(meta, data, &prefix, &self.shared, options, progress).await;
         release(&claim).await;
         repaired.map_err(|source| HomesError::opening(name, source))
     }

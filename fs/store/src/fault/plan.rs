@@ -184,17 +184,12 @@ impl FaultPlan {
     }
 
     pub fn new(seed: u64, faults: impl IntoIterator<Item = Fault>) -> Self {
-        FaultPlan {
-            seed,
-            faults: faults.into_iter().collect(),
-        }
+        FaultPlan { seed, faults: faults.into_iter().collect() }
     }
 
     /// Crashes at the write number `nth`, counted from 0.
     pub fn crash_at_write(nth: u64, crash: Crash) -> Self {
-        let fault = Fault::new(Action::Crash(crash))
-            .on(OpKind::WRITES)
-            .after(nth);
+        let fault = Fault::new(Action::Crash(crash)).on(OpKind::WRITES).after(nth);
         FaultPlan::new(0, [fault])
     }
 }

@@ -71,13 +71,8 @@ impl FaultControl {
             counters: Counters::default(),
             hanging: 0,
         };
-        let inner = Inner {
-            state: Mutex::new(state),
-            gate: watch::Sender::new(0),
-        };
-        FaultControl {
-            inner: Arc::new(inner),
-        }
+        let inner = Inner { state: Mutex::new(state), gate: watch::Sender::new(0) };
+        FaultControl { inner: Arc::new(inner) }
     }
 
     /// Replaces the plan; its rules count from here. Counters and the crash flag stay.

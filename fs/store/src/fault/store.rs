@@ -68,11 +68,7 @@ impl FaultStore {
             Action::Hang => {
                 self.control.hang().await;
                 // The process may have "died" while this waited.
-                if self.control.crashed() {
-                    Err(dead(kind, path))
-                } else {
-                    Ok(Step::Do)
-                }
+                if self.control.crashed() { Err(dead(kind, path)) } else { Ok(Step::Do) }
             }
             Action::Crash(Crash::Before) => Err(dead(kind, path)),
             Action::Crash(Crash::After) => Ok(Step::DoThenFail(dead(kind, path))),
@@ -115,9 +111,7 @@ impl ObjectStore for FaultStore {
         match self.begin(kind, location).await? {
             Step::Do => self.inner.put_opts(location, payload, opts).await,
             Step::Bend(Action::Truncate { keep }) => {
-                self.inner
-                    .put_opts(location, cut(&payload, keep), opts)
-                    .await
+                self.inner.put_opts(location, cut(&payload, keep), opts).await
             }
             Step::Bend(Action::Crash(Crash::Half)) => {
                 let half = cut(&payload, payload.content_length() as u64 / 2);
@@ -139,19 +133,11 @@ impl ObjectStore for FaultStore {
     ) -> Result<Box<dyn MultipartUpload>> {
         let run = self.inner.put_multipart_opts(location, opts);
         let inner = self.simple(OpKind::Multipart, location, run).await?;
-        Ok(Box::new(FaultUpload {
-            inner,
-            store: self.clone(),
-            location: location.clone(),
-        }))
+        Ok(Box::new(FaultUpload { inner, store: self.clone(), location: location.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let kind = if options.head {
-            OpKind::Head
-        } else {
-            OpKind::Get
-        };
+        let kind = if options.head { OpKind::Head } else { OpKind::Get };
         match self.begin(kind, location).await? {
             Step::Bend(Action::Crash(_)) => Err(dead(kind, location)),
             Step::Bend(action) if kind == OpKind::Get => {
@@ -203,13 +189,11 @@ impl ObjectStore for FaultStore {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let path = prefix.cloned().unwrap_or_default();
-        self.simple(OpKind::List, &path, self.inner.list_with_delimiter(prefix))
-            .await
+        self.simple(OpKind::List, &path, self.inner.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.simple(OpKind::Copy, to, self.inner.copy_opts(from, to, options))
-            .await
+        self.simple(OpKind::Copy, to, self.inner.copy_opts(from, to, options)).await
     }
 }
 
@@ -236,9 +220,7 @@ impl MultipartUpload for FaultUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         let run = self.inner.complete();
-        self.store
-            .simple(OpKind::Complete, &self.location, run)
-            .await
+        self.store.simple(OpKind::Complete, &self.location, run).await
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -265,13 +247,7 @@ async fn bend_result(result: GetResult, action: &Action) -> Result<GetResult> {
         _ => {}
     }
     let payload = GetResultPayload::Stream(stream::once(async move { Ok(bytes) }).boxed());
-    Ok(GetResult {
-        payload,
-        meta,
-        range,
-        attributes,
-        extensions,
-    })
+    Ok(GetResult { payload, meta, range, attributes, extensions })
 }
 
 fn cut(payload: &PutPayload, keep: u64) -> PutPayload {
@@ -286,12 +262,7 @@ fn cut(payload: &PutPayload, keep: u64) -> PutPayload {
 
 fn dead(kind: OpKind, path: &Path) -> Error {
     let why = "the process has crashed (injected)".to_owned();
-    Detail::Unavailable {
-        operation: kind.name(),
-        object: path.to_string(),
-        why,
-    }
-    .at(STORE)
+    Detail::Unavailable { operation: kind.name(), object: path.to_string(), why }.at(STORE)
 }
 
 fn fail(error: Kind, kind: OpKind, path: &Path) -> Error {
@@ -305,23 +276,9 @@ fn fail(error: Kind, kind: OpKind, path: &Path) -> Error {
         Kind::Conflict => Error::Precondition { path, source },
         Kind::NotModified => Error::NotModified { path, source },
         Kind::Denied => Error::PermissionDenied { path, source },
-        Kind::NoSpace => Detail::NoSpace {
-            medium: "the plan".to_owned(),
-            object,
-        }
-        .at(STORE),
-        Kind::Unavailable => Detail::Unavailable {
-            operation,
-            object,
-            why,
-        }
-        .at(STORE),
+        Kind::NoSpace => Detail::NoSpace { medium: "the plan".to_owned(), object }.at(STORE),
+        Kind::Unavailable => Detail::Unavailable { operation, object, why }.at(STORE),
         Kind::Corrupt => Detail::Corrupt { object, why }.at(STORE),
-        Kind::Invalid => Detail::Invalid {
-            operation,
-            object,
-            why,
-        }
-        .at(STORE),
+        Kind::Invalid => Detail::Invalid { operation, object, why }.at(STORE),
     }
 }

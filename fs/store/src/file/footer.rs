@@ -83,10 +83,7 @@ pub(super) fn parse(tail: &[u8], file_bytes: u64) -> Result<Footer, &'static str
     let parsed = Footer {
         attributes_bytes: number(0) as u32,
         data_bytes: number(8),
-        tag: Tag {
-            instance: number(16),
-            count: number(24),
-        },
+        tag: Tag { instance: number(16), count: number(24) },
     };
     if parsed.data_bytes > file_bytes || parsed.file_bytes() != file_bytes {
         return Err("its length does not match its footer");
@@ -115,10 +112,7 @@ mod tests {
 
     #[test]
     fn a_footer_reads_back_and_any_changed_byte_is_noticed() {
-        let tag = Tag {
-            instance: 7,
-            count: 9,
-        };
+        let tag = Tag { instance: 7, count: 9 };
         let attributes = crate::attrs::encode(&Attributes::new()).expect("fits");
         let mut file = b"data".to_vec();
         file.extend(encode(&attributes, 4, tag).expect("fits"));

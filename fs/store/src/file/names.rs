@@ -30,22 +30,12 @@ pub(super) fn object_file(location: &Path) -> object_store::Result<PathBuf> {
 
 /// The directory that holds everything below a prefix, relative to the root.
 pub(super) fn prefix_directory(prefix: &Path) -> object_store::Result<PathBuf> {
-    directory_of(
-        prefix,
-        prefix
-            .as_ref()
-            .split('/')
-            .filter(|segment| !segment.is_empty()),
-    )
+    directory_of(prefix, prefix.as_ref().split('/').filter(|segment| !segment.is_empty()))
 }
 
 /// The segment that a directory stands for.
 pub(super) fn segment_of_directory(name: &str) -> &str {
-    if looks_like_object(name) {
-        &name[..name.len() - 1]
-    } else {
-        name
-    }
+    if looks_like_object(name) { &name[..name.len() - 1] } else { name }
 }
 
 /// The last segment of the object that a file holds, or None for a file that is none of ours.
@@ -74,22 +64,14 @@ fn looks_like_object(name: &str) -> bool {
 
 fn checked(path: &Path, name: String) -> object_store::Result<String> {
     if name.len() > NAME_BYTES_MAX {
-        return Err(invalid(
-            path,
-            "a part of the path is longer than a file name may be",
-        ));
+        return Err(invalid(path, "a part of the path is longer than a file name may be"));
     }
     Ok(name)
 }
 
 fn invalid(path: &Path, why: &str) -> object_store::Error {
     let object = path.to_string();
-    Detail::Invalid {
-        operation: "naming",
-        object,
-        why: why.to_owned(),
-    }
-    .at(STORE)
+    Detail::Invalid { operation: "naming", object, why: why.to_owned() }.at(STORE)
 }
 
 #[cfg(test)]
@@ -116,11 +98,9 @@ mod tests {
 
     #[test]
     fn the_stores_own_directory_and_long_names_are_refused() {
-        for path in [
-            ".yadokari/tmp/x".to_owned(),
-            "x".repeat(255),
-            format!("{}/x", "y".repeat(256)),
-        ] {
+        for path in
+            [".yadokari/tmp/x".to_owned(), "x".repeat(255), format!("{}/x", "y".repeat(256))]
+        {
             assert!(object_file(&Path::parse(path).expect("a path")).is_err());
         }
     }

@@ -45,11 +45,7 @@ pub(super) fn open(location: &Location, path: &Path) -> Result<Opened> {
     let length = metadata.len();
     let corrupt = |why: &str| {
         let object = format!("{location} ({})", path.display());
-        Detail::Corrupt {
-            object,
-            why: why.to_owned(),
-        }
-        .at(STORE)
+        Detail::Corrupt { object, why: why.to_owned() }.at(STORE)
     };
     let whole = length <= WHOLE_BYTES_MAX;
     let want = if whole { length } else { TAIL_BYTES };
@@ -62,13 +58,7 @@ pub(super) fn open(location: &Location, path: &Path) -> Result<Opened> {
     let attributes = footer::verify(&tail, &footer).map_err(corrupt)?;
     let data = whole.then(|| tail.slice(..footer.data_bytes as usize));
     let modified = metadata.modified().map_err(io)?;
-    Ok(Opened {
-        file,
-        footer,
-        attributes,
-        modified,
-        data,
-    })
+    Ok(Opened { file, footer, attributes, modified, data })
 }
 
 impl Opened {
@@ -101,20 +91,10 @@ pub(super) fn get(root: &Root, location: &Location, options: &GetOptions) -> Res
         None => 0..meta.size,
         Some(range) => range.as_range(meta.size).map_err(|error| {
             let (object, why) = (location.to_string(), error.to_string());
-            Detail::Invalid {
-                operation: "get",
-                object,
-                why,
-            }
-            .at(STORE)
+            Detail::Invalid { operation: "get", object, why }.at(STORE)
         })?,
     };
-    Ok(Got {
-        meta,
-        attributes: opened.attributes.clone(),
-        range,
-        opened,
-    })
+    Ok(Got { meta, attributes: opened.attributes.clone(), range, opened })
 }
 
 pub(super) fn get_ranges(
@@ -127,12 +107,7 @@ pub(super) fn get_ranges(
         let range = object_store::GetRange::Bounded(range.clone());
         let range = range.as_range(got.meta.size).map_err(|error| {
             let (object, why) = (location.to_string(), error.to_string());
-            Detail::Invalid {
-                operation: "get",
-                object,
-                why,
-            }
-            .at(STORE)
+            Detail::Invalid { operation: "get", object, why }.at(STORE)
         })?;
         got.opened.read(location, range)
     };
@@ -148,10 +123,7 @@ pub(super) struct Walk {
 impl Walk {
     pub(super) fn below(root: &Root, prefix: &Location) -> Result<Walk> {
         let directory = root.path().join(names::prefix_directory(prefix)?);
-        Ok(Walk {
-            pending: vec![(directory, prefix.clone())],
-            open: None,
-        })
+        Ok(Walk { pending: vec![(directory, prefix.clone())], open: None })
     }
 
     /// The next objects; an empty answer is the end.
@@ -199,11 +171,7 @@ pub(super) fn list_with_delimiter(root: &Root, prefix: &Location) -> Result<List
     }
     objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
     common_prefixes.sort_unstable();
-    Ok(ListResult {
-        common_prefixes,
-        objects,
-        extensions: Default::default(),
-    })
+    Ok(ListResult { common_prefixes, objects, extensions: Default::default() })
 }
 
 enum Entry {
@@ -217,15 +185,9 @@ fn classify(root: &Root, above: &Location, entry: &fs::DirEntry) -> Result<Entry
     let Some(name) = name.to_str() else {
         return Ok(Entry::Other);
     };
-    let kind = entry
-        .file_type()
-        .map_err(|error| io_error("list", above, error))?;
+    let kind = entry.file_type().map_err(|error| io_error("list", above, error))?;
     let join = |segment: &str| {
-        let whole = if above.is_root() {
-            segment.to_owned()
-        } else {
-            format!("{above}/{segment}")
-        };
+        let whole = if above.is_root() { segment.to_owned() } else { format!("{above}/{segment}") };
         Location::parse(whole).ok()
     };
     let own = name == OWN && entry.path().parent() == Some(root.path());
@@ -250,10 +212,7 @@ fn read_directory(above: &Location, directory: &Path) -> Result<Option<fs::ReadD
     match fs::read_dir(directory) {
         Ok(entries) => Ok(Some(entries)),
         Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {
             Ok(None)
         }

@@ -33,10 +33,7 @@ impl Reserve {
         let space = rustix::fs::fstatvfs(&file)?;
         let whole = space.f_blocks.saturating_mul(space.f_frsize);
         let target = bytes.unwrap_or(RESERVE_BYTES_DEFAULT.min(whole / RESERVE_FRACTION_DEFAULT));
-        let reserve = Reserve {
-            file: Mutex::new(file),
-            target,
-        };
+        let reserve = Reserve { file: Mutex::new(file), target };
         reserve.refill();
         Ok(reserve)
     }

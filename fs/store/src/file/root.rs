@@ -61,11 +61,7 @@ impl Root {
                 let remedy = error.to_string();
                 StoreError::Invalid { what, remedy }
             }
-            _ => StoreError::Failed {
-                operation: "opening",
-                what,
-                source: error.into(),
-            },
+            _ => StoreError::Failed { operation: "opening", what, source: error.into() },
         })
     }
 
@@ -106,25 +102,14 @@ impl Root {
 
     /// The identity of the next version that this opening writes.
     pub(super) fn next_tag(&self) -> Tag {
-        Tag {
-            instance: self.instance,
-            count: self.count.fetch_add(1, Ordering::Relaxed),
-        }
+        Tag { instance: self.instance, count: self.count.fetch_add(1, Ordering::Relaxed) }
     }
 
     pub(super) fn temporary(&self) -> io::Result<Temporary> {
         let name = format!("{:x}", self.count.fetch_add(1, Ordering::Relaxed));
         let path = self.temporary.join(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        Ok(Temporary {
-            path,
-            file,
-            published: false,
-        })
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        Ok(Temporary { path, file, published: false })
     }
 
     /// Excludes every other replacement and removal of the object, in all processes.
@@ -133,13 +118,9 @@ impl Root {
         let shard = usize::from(hash.as_bytes()[0]) % LOCK_SHARDS;
         let deadline = Instant::now() + LOCK_WAIT_MAX;
         let busy = || io::Error::new(io::ErrorKind::TimedOut, "its lock is held by a process");
-        let mut slot = self.locks[shard]
-            .try_lock_until(deadline)
-            .ok_or_else(busy)?;
+        let mut slot = self.locks[shard].try_lock_until(deadline).ok_or_else(busy)?;
         if slot.is_none() {
-            *slot = Some(lock_file(
-                &self.path.join(OWN).join(format!("lock/{shard:02}")),
-            )?);
+            *slot = Some(lock_file(&self.path.join(OWN).join(format!("lock/{shard:02}")))?);
         }
         let mut pause = Duration::from_micros(50);
         loop {
@@ -158,11 +139,7 @@ impl Root {
 
     /// Makes a directory below the root, and every name above it, durable.
     pub(super) fn make_directory(&self, directory: &Path) -> io::Result<()> {
-        let Some(parent) = directory
-            .strip_prefix(&self.path)
-            .ok()
-            .and(directory.parent())
-        else {
+        let Some(parent) = directory.strip_prefix(&self.path).ok().and(directory.parent()) else {
             return Ok(());
         };
         match fs::create_dir(directory) {
@@ -261,20 +238,11 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
 }
 
 fn absent_is_fine(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound {
-        Ok(())
-    } else {
-        Err(error)
-    }
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 fn lock_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 fn make_durable_directory(path: &Path) -> io::Result<()> {
@@ -311,11 +279,7 @@ fn check_format(own: &Path) -> io::Result<()> {
     match fs::read_to_string(&path) {
         Ok(text) if text == FORMAT => Ok(()),
         Ok(text) if !text.is_empty() => {
-            let why = format!(
-                "it is `{}`, this program reads `{}`",
-                text.trim(),
-                FORMAT.trim()
-            );
+            let why = format!("it is `{}`, this program reads `{}`", text.trim(), FORMAT.trim());
             Err(io::Error::new(io::ErrorKind::InvalidData, why))
         }
         // Empty: whoever made it was cut off before there could be any object.

@@ -33,23 +33,12 @@ impl FileUpload {
         let made = store.root.temporary();
         let temporary = made.map_err(|error| write::io_error("put", &location, error))?;
         let temporary = Some(Arc::new(temporary));
-        Ok(FileUpload {
-            store,
-            location,
-            attributes,
-            temporary,
-            length: 0,
-        })
+        Ok(FileUpload { store, location, attributes, temporary, length: 0 })
     }
 
     fn ended(&self, why: &str) -> object_store::Error {
         let object = self.location.to_string();
-        Detail::Invalid {
-            operation: "multipart",
-            object,
-            why: why.to_owned(),
-        }
-        .at(STORE)
+        Detail::Invalid { operation: "multipart", object, why: why.to_owned() }.at(STORE)
     }
 }
 

@@ -68,12 +68,7 @@ impl Writer<'_> {
 
     pub(super) fn copy(&self, from: &Location, mode: CopyMode) -> Result<PutResult> {
         let source = self.root.path().join(names::object_file(from)?);
-        let Opened {
-            file,
-            footer,
-            attributes,
-            ..
-        } = read::open(from, &source)?;
+        let Opened { file, footer, attributes, .. } = read::open(from, &source)?;
         let mode = match mode {
             CopyMode::Overwrite => PutMode::Overwrite,
             CopyMode::Create => PutMode::Create,
@@ -91,9 +86,7 @@ impl Writer<'_> {
     /// Gives the temporary file the object's name, if the mode allows it, durably.
     fn publish(&self, mut temporary: Temporary, mode: &PutMode) -> Result<()> {
         let target = self.root.path().join(names::object_file(self.location)?);
-        let directory = target
-            .parent()
-            .expect("an object's file lies below the root");
+        let directory = target.parent().expect("an object's file lies below the root");
         let mut races = 0;
         loop {
             match self.rename(&temporary.path, &target, mode)? {
@@ -106,20 +99,14 @@ impl Writer<'_> {
                     self.root.make_directory(directory).or_else(|error| {
                         // Somebody removed the directory above at that moment: once more.
                         let gone = error.kind() == io::ErrorKind::NotFound;
-                        if gone {
-                            Ok(())
-                        } else {
-                            Err(self.error("put", error))
-                        }
+                        if gone { Ok(()) } else { Err(self.error("put", error)) }
                     })?;
                 }
                 Err(error) => return Err(self.error("put", error)),
             }
         }
         temporary.published = true;
-        self.root
-            .sync_names(directory)
-            .map_err(|e| self.error("put", e))
+        self.root.sync_names(directory).map_err(|e| self.error("put", e))
     }
 
     /// The outer error is the put's answer, the inner one the rename's.
@@ -128,10 +115,7 @@ impl Writer<'_> {
             PutMode::Create => match rename_new(from, to) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     let path = self.location.to_string();
-                    Err(Error::AlreadyExists {
-                        path,
-                        source: error.into(),
-                    })
+                    Err(Error::AlreadyExists { path, source: error.into() })
                 }
                 other => Ok(other),
             },
@@ -149,10 +133,7 @@ impl Writer<'_> {
                 if version.e_tag.as_ref() != Some(&now) {
                     let wanted = version.e_tag.as_deref().unwrap_or("no version");
                     let source = format!("{wanted} was expected, {now} is there").into();
-                    return Err(Error::Precondition {
-                        path: self.location.to_string(),
-                        source,
-                    });
+                    return Err(Error::Precondition { path: self.location.to_string(), source });
                 }
                 Ok(fs::rename(from, to))
             }
@@ -178,12 +159,7 @@ impl Writer<'_> {
 
     fn invalid(&self, operation: &'static str, why: &str) -> Error {
         let object = self.location.to_string();
-        Detail::Invalid {
-            operation,
-            object,
-            why: why.to_owned(),
-        }
-        .at(STORE)
+        Detail::Invalid { operation, object, why: why.to_owned() }.at(STORE)
     }
 }
 
@@ -194,9 +170,7 @@ pub(super) fn delete(root: &Root, locations: Vec<Location>) -> Vec<Result<Locati
     for location in locations {
         let removed = names::object_file(&location).and_then(|file| {
             let file = root.path().join(file);
-            let locked = root
-                .lock(&file)
-                .map_err(|e| io_error("delete", &location, e))?;
+            let locked = root.lock(&file).map_err(|e| io_error("delete", &location, e))?;
             fs::remove_file(&file).map_err(|e| io_error("delete", &location, e))?;
             drop(locked);
             directories.extend(file.parent().map(Path::to_owned));
@@ -223,36 +197,22 @@ pub(super) fn delete(root: &Root, locations: Vec<Location>) -> Vec<Result<Locati
 pub(super) fn io_error(operation: &'static str, location: &Location, error: io::Error) -> Error {
     let path = location.to_string();
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::NotFound {
-            path,
-            source: error.into(),
-        },
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Detail::NoSpace {
-            medium: "the directory of the store".to_owned(),
-            object: path,
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            Error::NotFound { path, source: error.into() }
         }
-        .at(STORE),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Detail::NoSpace { medium: "the directory of the store".to_owned(), object: path }
+                .at(STORE)
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            Error::PermissionDenied {
-                path,
-                source: error.into(),
-            }
+            Error::PermissionDenied { path, source: error.into() }
         }
-        _ => Detail::Unavailable {
-            operation,
-            object: path,
-            why: error.to_string(),
-        }
-        .at(STORE),
+        _ => Detail::Unavailable { operation, object: path, why: error.to_string() }.at(STORE),
     }
 }
 
 fn put_result(tag: Tag) -> PutResult {
-    PutResult {
-        e_tag: Some(tag.e_tag()),
-        version: None,
-        extensions: Extensions::new(),
-    }
+    PutResult { e_tag: Some(tag.e_tag()), version: None, extensions: Extensions::new() }
 }
 
 fn write_payload(file: &mut fs::File, payload: &PutPayload) -> io::Result<()> {

@@ -46,11 +46,7 @@ impl Cluster {
         // SAFETY: `handle` outlives the call, `id` is a C string.
         let code = unsafe { ffi::rados_create(&mut handle, id.as_ptr()) };
         if code < 0 {
-            return Err(failed(
-                "setting up librados",
-                &format!("client.{}", url.client),
-                code,
-            ));
+            return Err(failed("setting up librados", &format!("client.{}", url.client), code));
         }
         let cluster = Cluster { handle };
         cluster.read_conf(url)?;
@@ -77,11 +73,7 @@ impl Cluster {
     }
 
     fn read_conf(&self, url: &RadosUrl) -> Result<(), StoreError> {
-        let path = url
-            .conf
-            .as_deref()
-            .map(|path| c_string(&path.to_string_lossy()))
-            .transpose()?;
+        let path = url.conf.as_deref().map(|path| c_string(&path.to_string_lossy())).transpose()?;
         let pointer = path.as_ref().map_or(ptr::null(), |path| path.as_ptr());
         // SAFETY: the pointer is null (the search path) or a C string that outlives the call.
         let code = unsafe { ffi::rados_conf_read_file(self.handle, pointer) };
@@ -156,11 +148,7 @@ impl Cluster {
                 unsafe { ffi::rados_buffer_free(buffer) };
             }
         }
-        if code < 0 {
-            Err(io::Error::from_raw_os_error(-code))
-        } else {
-            Ok(answer)
-        }
+        if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(answer) }
     }
 
     /// Capacity, used and free KiB of the cluster, before replication. Blocks.
@@ -168,11 +156,7 @@ impl Cluster {
         let mut stat = ffi::Struct_rados_cluster_stat_t::default();
         // SAFETY: `stat` outlives the call.
         let code = unsafe { ffi::rados_cluster_stat(self.handle, &mut stat) };
-        if code < 0 {
-            Err(io::Error::from_raw_os_error(-code))
-        } else {
-            Ok(stat)
-        }
+        if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(stat) }
     }
 
     /// Opens a pool. Blocks.
@@ -280,18 +264,9 @@ impl Pool {
         const OPEN: &str = "the semaphore is never closed";
         let kib = u32::try_from((bytes >> 10).min(KIB_MAX)).unwrap_or(u32::MAX);
         // Always in this order, so that two that wait cannot wait for each other.
-        let kib = Arc::clone(&self.kib)
-            .acquire_many_owned(kib)
-            .await
-            .expect(OPEN);
-        let request = Arc::clone(&self.requests)
-            .acquire_owned()
-            .await
-            .expect(OPEN);
-        Room {
-            _request: request,
-            _kib: kib,
-        }
+        let kib = Arc::clone(&self.kib).acquire_many_owned(kib).await.expect(OPEN);
+        let request = Arc::clone(&self.requests).acquire_owned().await.expect(OPEN);
+        Room { _request: request, _kib: kib }
     }
 }
 

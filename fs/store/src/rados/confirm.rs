@@ -64,21 +64,14 @@ impl Confirmer {
 
 /// What an object's entry says when it is confirmed.
 pub(super) fn confirmed(described: &Described) -> Entry {
-    let Described {
-        description,
-        version,
-    } = described;
+    let Described { description, version } = described;
     let state = State::Confirmed {
         version: *version,
         size: description.size,
         modified: description.modified,
         in_parts: description.in_parts,
     };
-    Entry {
-        state,
-        nonce: description.nonce,
-        written: SystemTime::now(),
-    }
+    Entry { state, nonce: description.nonce, written: SystemTime::now() }
 }
 
 /// Does one job; true when the entry was changed.

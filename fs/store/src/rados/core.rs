@@ -69,10 +69,7 @@ impl Core {
         if smaller < PART_BYTES_MIN {
             return false;
         }
-        tracing::debug!(
-            smaller,
-            "the cluster limits objects: cutting them into smaller parts"
-        );
+        tracing::debug!(smaller, "the cluster limits objects: cutting them into smaller parts");
         self.part_bytes.fetch_min(smaller, Ordering::Relaxed);
         true
     }
@@ -103,28 +100,19 @@ pub(super) async fn open(
     if Arc::ptr_eq(&data, &meta) {
         return Ok((Arc::clone(&core), core));
     }
-    Ok((
-        core,
-        Core::open(Arc::clone(&meta), meta, request_timeout).await?,
-    ))
+    Ok((core, Core::open(Arc::clone(&meta), meta, request_timeout).await?))
 }
 
 /// Writes down which form the index has, or finds that it has ours.
 async fn check_layout(meta: &Arc<Pool>, space: i64, limit: Duration) -> Result<(), StoreError> {
     let name = format::layout_name(space);
     // The omap entry is there to find out now whether the pool can hold any.
-    let op = WriteOp::new()
-        .create_exclusive()
-        .write_full(LAYOUT)
-        .omap_set("format", b"1");
+    let op = WriteOp::new().create_exclusive().write_full(LAYOUT).omap_set("format", b"1");
     let what = format!("pool `{}`", meta.name);
     let written = match meta.write(&name, op, Full::Force, 0).await {
         Ok(_) => return Ok(()),
         Err(Errno(libc::EEXIST)) => {
-            let ask = ReadOp {
-                data: Some((0, 4096)),
-                ..ReadOp::default()
-            };
+            let ask = ReadOp { data: Some((0, 4096)), ..ReadOp::default() };
             meta.read(&name, ask).await
         }
         Err(errno) => Err(errno),

@@ -39,25 +39,13 @@ pub(super) async fn delete(core: &Arc<Core>, path: &Path) -> Result<()> {
             continue;
         }
         let state = if own { State::Deleting } else { State::Pending };
-        let mark = Entry {
-            state,
-            nonce: core.next_nonce(),
-            written: SystemTime::now(),
-        }
-        .encode();
+        let mark = Entry { state, nonce: core.next_nonce(), written: SystemTime::now() }.encode();
         let marked = match &found {
-            Some(found) => core
-                .index
-                .swap(path, &found.value, &mark)
-                .await
-                .map_err(failed)?,
+            Some(found) => core.index.swap(path, &found.value, &mark).await.map_err(failed)?,
             // Nothing to compare with: a stray, which nobody else knows of.
             None => {
                 let nonce = core.next_nonce();
-                let fresh = core
-                    .index
-                    .write(path, State::Pending, nonce, Full::Force)
-                    .await;
+                let fresh = core.index.write(path, State::Pending, nonce, Full::Force).await;
                 fresh.map(|_| true).map_err(failed)?
             }
         };
@@ -71,11 +59,7 @@ pub(super) async fn delete(core: &Arc<Core>, path: &Path) -> Result<()> {
             Err(errno) => return Err(failed(errno)),
         }
         if own {
-            core.confirmer.send(Job {
-                path: path.clone(),
-                old: mark,
-                to: To::Removed,
-            });
+            core.confirmer.send(Job { path: path.clone(), old: mark, to: To::Removed });
         }
         if there.description.in_parts {
             remove_parts_later(core, there.description.nonce);
@@ -83,10 +67,5 @@ pub(super) async fn delete(core: &Arc<Core>, path: &Path) -> Result<()> {
         return Ok(());
     }
     let why = "others keep replacing it".to_owned();
-    Err(Detail::Unavailable {
-        operation: "delete",
-        object: path.to_string(),
-        why,
-    }
-    .at(STORE))
+    Err(Detail::Unavailable { operation: "delete", object: path.to_string(), why }.at(STORE))
 }

@@ -92,10 +92,7 @@ fn group_start(group: &str) -> u8 {
 /// The first two segments, or all of the segments above the last one if there are fewer.
 fn group_of(path: &str) -> &str {
     let above = path.rfind('/').unwrap_or(0);
-    let second = path
-        .match_indices('/')
-        .nth(1)
-        .map_or(path.len(), |(at, _)| at);
+    let second = path.match_indices('/').nth(1).map_or(path.len(), |(at, _)| at);
     &path[..above.min(second)]
 }
 
@@ -188,10 +185,7 @@ impl Layout {
     }
 
     pub(super) fn size(&self) -> u64 {
-        self.runs
-            .iter()
-            .map(|(parts, bytes)| u64::from(*parts) * bytes)
-            .sum()
+        self.runs.iter().map(|(parts, bytes)| u64::from(*parts) * bytes).sum()
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -212,10 +206,7 @@ impl Layout {
         let count = u32::from_le_bytes(take(&mut rest)?);
         let mut runs = Vec::new();
         for _ in 0..count {
-            runs.push((
-                u32::from_le_bytes(take(&mut rest)?),
-                u64::from_le_bytes(take(&mut rest)?),
-            ));
+            runs.push((u32::from_le_bytes(take(&mut rest)?), u64::from_le_bytes(take(&mut rest)?)));
         }
         rest.is_empty().then_some(Layout { runs })
     }
@@ -229,11 +220,7 @@ impl Layout {
                 let mut at = range.start.max(start);
                 while at < range.end.min(end) {
                     let length = (range.end.min(end) - at).min(max);
-                    pieces.push(Piece {
-                        part,
-                        offset: at - start,
-                        length,
-                    });
+                    pieces.push(Piece { part, offset: at - start, length });
                     at += length;
                 }
                 (part, start) = (part + 1, end);
@@ -251,12 +238,7 @@ pub(super) enum State {
     /// A delete is under way: ask the object.
     Deleting,
     /// The object is there, as the entry says.
-    Confirmed {
-        version: u64,
-        size: u64,
-        modified: SystemTime,
-        in_parts: bool,
-    },
+    Confirmed { version: u64, size: u64, modified: SystemTime, in_parts: bool },
 }
 
 /// An index entry. Its nonce is the object's (or the deleter's own), so no two writers ever
@@ -277,19 +259,9 @@ impl Entry {
         };
         let mut out = vec![state];
         out.extend_from_slice(&self.nonce);
-        let seconds = self
-            .written
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+        let seconds = self.written.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         out.extend_from_slice(&seconds.to_le_bytes());
-        if let State::Confirmed {
-            version,
-            size,
-            modified,
-            in_parts,
-        } = self.state
-        {
+        if let State::Confirmed { version, size, modified, in_parts } = self.state {
             out.extend_from_slice(&version.to_le_bytes());
             out.extend_from_slice(&size.to_le_bytes());
             out.extend_from_slice(&micros(modified).to_le_bytes());
@@ -315,11 +287,7 @@ impl Entry {
             },
             _ => return None,
         };
-        rest.is_empty().then_some(Entry {
-            state,
-            nonce,
-            written,
-        })
+        rest.is_empty().then_some(Entry { state, nonce, written })
     }
 }
 

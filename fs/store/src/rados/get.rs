@@ -43,12 +43,7 @@ pub(super) async fn get(core: &Arc<Core>, path: &Path, options: &GetOptions) -> 
         }
     }
     let why = "it is replaced faster than it can be read".to_owned();
-    Err(Detail::Unavailable {
-        operation: "get",
-        object: path.to_string(),
-        why,
-    }
-    .at(STORE))
+    Err(Detail::Unavailable { operation: "get", object: path.to_string(), why }.at(STORE))
 }
 
 /// None when the object was replaced between two requests.
@@ -60,11 +55,7 @@ async fn get_once(
     let name = format::object_name(path);
     let (start, first) = first_request(options);
     let data = (first > 0).then_some((start, first));
-    let ask = ReadOp {
-        xattr: Some(XATTR),
-        data,
-        ..ReadOp::default()
-    };
+    let ask = ReadOp { xattr: Some(XATTR), data, ..ReadOp::default() };
     let read = core.pool.read(&name, ask).await;
     let read = read.map_err(|errno| object::error(&core.pool, "get", path, errno))?;
     let description = object::decode(path, read.xattr.as_deref())?;
@@ -83,11 +74,7 @@ async fn get_once(
     }
     let (mut have, mut at) = (Vec::new(), range.start);
     let sources = if description.in_parts {
-        let layout = if start == 0 {
-            format::decode_layout(&read.data)
-        } else {
-            None
-        };
+        let layout = if start == 0 { format::decode_layout(&read.data) } else { None };
         let layout = match layout {
             Some(layout) => layout,
             None => match read_layout(core, path, &name, read.version).await? {
@@ -112,16 +99,10 @@ async fn get_once(
     };
     if range.end - range.start > COLLECT_BYTES_MAX {
         let rest = lazily(core, path, sources);
-        return Ok(Some(result(
-            stream::iter(have.into_iter().map(Ok)).chain(rest).boxed(),
-        )));
+        return Ok(Some(result(stream::iter(have.into_iter().map(Ok)).chain(rest).boxed())));
     }
     let pieces = stream::iter(sources).map(|source| read_source(core, source));
-    match pieces
-        .buffered(PIECES_MAX)
-        .try_collect::<Vec<Bytes>>()
-        .await
-    {
+    match pieces.buffered(PIECES_MAX).try_collect::<Vec<Bytes>>().await {
         Ok(mut rest) => {
             have.append(&mut rest);
             Ok(Some(result(stream::iter(have.into_iter().map(Ok)).boxed())))
@@ -151,12 +132,7 @@ fn resolve(path: &Path, options: &GetOptions, description: &Description) -> Resu
         None => Ok(0..description.size),
         Some(range) => range.as_range(description.size).map_err(|error| {
             let (object, why) = (path.to_string(), error.to_string());
-            Detail::Invalid {
-                operation: "get",
-                object,
-                why,
-            }
-            .at(STORE)
+            Detail::Invalid { operation: "get", object, why }.at(STORE)
         }),
     }
 }
@@ -170,11 +146,7 @@ async fn read_layout(
 ) -> Result<Option<Layout>> {
     // A layout is a few bytes unless an upload had parts of ever changing lengths.
     let data = Some((0, PIECE_BYTES_MAX as usize));
-    let ask = ReadOp {
-        version: Some(version),
-        data,
-        ..ReadOp::default()
-    };
+    let ask = ReadOp { version: Some(version), data, ..ReadOp::default() };
     match core.pool.read(name, ask).await {
         Ok(read) => format::decode_layout(&read.data)
             .map(Some)
@@ -200,12 +172,7 @@ fn whole_sources(name: &CString, version: u64, range: Range<u64>) -> Vec<Source>
     let mut offset = range.start;
     while offset < range.end {
         let length = (range.end - offset).min(PIECE_BYTES_MAX);
-        sources.push(Source {
-            name: name.clone(),
-            offset,
-            length,
-            version: Some(version),
-        });
+        sources.push(Source { name: name.clone(), offset, length, version: Some(version) });
         offset += length;
     }
     sources
@@ -213,11 +180,7 @@ fn whole_sources(name: &CString, version: u64, range: Range<u64>) -> Vec<Source>
 
 async fn read_source(core: &Arc<Core>, source: Source) -> Result<Bytes, Errno> {
     let data = Some((source.offset, source.length as usize));
-    let ask = ReadOp {
-        version: source.version,
-        data,
-        ..ReadOp::default()
-    };
+    let ask = ReadOp { version: source.version, data, ..ReadOp::default() };
     let read = core.pool.read(&source.name, ask).await?;
     if read.data.len() as u64 != source.length {
         return Err(Errno(libc::EIO));
@@ -235,20 +198,13 @@ fn lazily(
     let read = move |source| {
         let (core, path) = (Arc::clone(&core), path.clone());
         async move {
-            read_source(&core, source)
-                .await
-                .map_err(|errno| match errno.0 {
-                    libc::ERANGE | libc::EOVERFLOW | libc::ENOENT => {
-                        let (object, why) = (path.to_string(), "replaced meanwhile".to_owned());
-                        Detail::Unavailable {
-                            operation: "get",
-                            object,
-                            why,
-                        }
-                        .at(STORE)
-                    }
-                    _ => object::error(&core.pool, "get", &path, errno),
-                })
+            read_source(&core, source).await.map_err(|errno| match errno.0 {
+                libc::ERANGE | libc::EOVERFLOW | libc::ENOENT => {
+                    let (object, why) = (path.to_string(), "replaced meanwhile".to_owned());
+                    Detail::Unavailable { operation: "get", object, why }.at(STORE)
+                }
+                _ => object::error(&core.pool, "get", &path, errno),
+            })
         }
     };
     stream::iter(sources).map(read).buffered(PIECES_MAX).boxed()

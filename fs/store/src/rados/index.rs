@@ -75,12 +75,7 @@ impl Index {
         nonce: Nonce,
         full: Full,
     ) -> Result<Vec<u8>, Errno> {
-        let value = Entry {
-            state,
-            nonce,
-            written: SystemTime::now(),
-        }
-        .encode();
+        let value = Entry { state, nonce, written: SystemTime::now() }.encode();
         let op = WriteOp::new().omap_set(path.as_ref(), &value);
         self.meta.write(&self.shard(path), op, full, 0).await?;
         Ok(value)
@@ -88,10 +83,7 @@ impl Index {
 
     pub(super) async fn get(&self, path: &Path) -> Result<Option<Found>, Errno> {
         let omap = Some(Omap::Key(path.to_string()));
-        let ask = ReadOp {
-            omap,
-            ..ReadOp::default()
-        };
+        let ask = ReadOp { omap, ..ReadOp::default() };
         let read = match self.meta.read(&self.shard(path), ask).await {
             Err(Errno(libc::ENOENT)) => return Ok(None),
             read => read?,
@@ -101,17 +93,13 @@ impl Index {
 
     /// Replaces an entry that still has this value; false when it has not.
     pub(super) async fn swap(&self, path: &Path, old: &[u8], new: &[u8]) -> Result<bool, Errno> {
-        let op = WriteOp::new()
-            .omap_is(path.as_ref(), old)
-            .omap_set(path.as_ref(), new);
+        let op = WriteOp::new().omap_is(path.as_ref(), old).omap_set(path.as_ref(), new);
         self.conditional(path, op).await
     }
 
     /// Removes an entry that still has this value; false when it has not.
     pub(super) async fn remove(&self, path: &Path, old: &[u8]) -> Result<bool, Errno> {
-        let op = WriteOp::new()
-            .omap_is(path.as_ref(), old)
-            .omap_remove(path.as_ref());
+        let op = WriteOp::new().omap_is(path.as_ref(), old).omap_remove(path.as_ref());
         self.conditional(path, op).await
     }
 
@@ -132,20 +120,9 @@ impl Index {
         after: &str,
     ) -> Result<(Vec<Found>, bool), Errno> {
         let text = |text: &str| CString::new(text).map_err(|_nul| Errno(libc::EINVAL));
-        let omap = Omap::Range {
-            after: text(after)?,
-            prefix: text(prefix)?,
-            max: PAGE,
-        };
-        let ask = ReadOp {
-            omap: Some(omap),
-            ..ReadOp::default()
-        };
-        match self
-            .meta
-            .read(&format::shard_name(self.space, shard), ask)
-            .await
-        {
+        let omap = Omap::Range { after: text(after)?, prefix: text(prefix)?, max: PAGE };
+        let ask = ReadOp { omap: Some(omap), ..ReadOp::default() };
+        match self.meta.read(&format::shard_name(self.space, shard), ask).await {
             Err(Errno(libc::ENOENT)) => Ok((Vec::new(), false)),
             read => {
                 let read = read?;
@@ -159,11 +136,7 @@ impl Index {
 fn found(read: Read) -> Vec<Found> {
     let one = |(key, value): (String, Vec<u8>)| {
         let path = Path::parse(&key).ok()?;
-        Some(Found {
-            path,
-            entry: Entry::decode(&value),
-            value,
-        })
+        Some(Found { path, entry: Entry::decode(&value), value })
     };
     read.omap.into_iter().filter_map(one).collect()
 }

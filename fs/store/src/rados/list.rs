@@ -37,11 +37,7 @@ pub(super) fn list(
 
 /// The text that every path below a prefix begins with.
 fn below(prefix: &Path) -> String {
-    if prefix.is_root() {
-        String::new()
-    } else {
-        format!("{prefix}/")
-    }
+    if prefix.is_root() { String::new() } else { format!("{prefix}/") }
 }
 
 fn list_shard(
@@ -69,34 +65,19 @@ fn list_shard(
 async fn page(core: &Core, shard: u8, below: &str, after: &str) -> Result<(Vec<Found>, bool)> {
     let page = core.index.page(shard, below, after).await;
     page.map_err(|errno: Errno| {
-        object::error(
-            &core.pool,
-            "list",
-            &Path::parse(below).unwrap_or_default(),
-            errno,
-        )
+        object::error(&core.pool, "list", &Path::parse(below).unwrap_or_default(), errno)
     })
 }
 
 async fn resolve_all(core: &Arc<Core>, found: Vec<Found>) -> Result<Vec<ObjectMeta>> {
-    let resolved = stream::iter(found)
-        .map(|found| resolve(core, found))
-        .buffered(ASKS_MAX);
-    resolved
-        .try_filter_map(|meta| async move { Ok(meta) })
-        .try_collect()
-        .await
+    let resolved = stream::iter(found).map(|found| resolve(core, found)).buffered(ASKS_MAX);
+    resolved.try_filter_map(|meta| async move { Ok(meta) }).try_collect().await
 }
 
 /// The object of an entry, if it is there. Old entries are put right on the way.
 async fn resolve(core: &Arc<Core>, found: Found) -> Result<Option<ObjectMeta>> {
     if let Some(entry) = found.entry
-        && let State::Confirmed {
-            version,
-            size,
-            modified,
-            in_parts,
-        } = entry.state
+        && let State::Confirmed { version, size, modified, in_parts } = entry.state
     {
         return Ok(Some(ObjectMeta {
             location: found.path,
@@ -110,11 +91,7 @@ async fn resolve(core: &Arc<Core>, found: Found) -> Result<Option<ObjectMeta>> {
     let meta = there.map(|there| there.description.meta(&found.path, there.version));
     if found.is_old(SystemTime::now()) {
         let Found { path, value, .. } = found;
-        core.confirmer.send(Job {
-            path,
-            old: value,
-            to: To::Settled,
-        });
+        core.confirmer.send(Job { path, old: value, to: To::Settled });
     }
     Ok(meta)
 }
@@ -170,9 +147,7 @@ async fn one_level(
         if !more {
             break;
         }
-        let level = last[below.len()..]
-            .split_once('/')
-            .map(|(level, _)| format!("{below}{level}"));
+        let level = last[below.len()..].split_once('/').map(|(level, _)| format!("{below}{level}"));
         after = match level.filter(|l| Path::parse(l).is_ok_and(|l| prefixes.contains(&l))) {
             Some(level) => format!("{level}/{BEHIND_ALL}"),
             None => last,

@@ -21,10 +21,7 @@ impl Names {
         if code < 0 {
             return Err(io::Error::from_raw_os_error(-code));
         }
-        Ok(Names {
-            pool: Arc::clone(pool),
-            list,
-        })
+        Ok(Names { pool: Arc::clone(pool), list })
     }
 
     /// The next name; None at the end. Names that are not UTF-8 are none of ours.

@@ -58,10 +58,7 @@ impl WriteOp {
     pub(super) fn new() -> Self {
         // SAFETY: no arguments.
         let op = unsafe { ffi::rados_create_write_op() };
-        assert!(
-            !op.is_null(),
-            "librados has no memory for a write operation"
-        );
+        assert!(!op.is_null(), "librados has no memory for a write operation");
         WriteOp(op)
     }
 
@@ -216,10 +213,7 @@ impl InFlight {
     }
 
     fn collect(&mut self, version: u64) -> Read {
-        assert!(
-            self.data_len <= self.data.capacity(),
-            "librados wrote beyond its buffer"
-        );
+        assert!(self.data_len <= self.data.capacity(), "librados wrote beyond its buffer");
         // SAFETY: librados has written `data_len` bytes from the start of the buffer.
         unsafe { self.data.set_len(self.data_len) };
         let mut data = std::mem::take(&mut self.data);
@@ -324,11 +318,7 @@ extern "C" fn completed(completion: ffi::rados_completion_t, arg: *mut c_void) {
         ffi::rados_aio_release(completion);
         (code, version)
     };
-    let answer = if code < 0 {
-        Err(Errno(-code))
-    } else {
-        Ok(block.collect(version))
-    };
+    let answer = if code < 0 { Err(Errno(-code)) } else { Ok(block.collect(version)) };
     if let Some(waiting) = block.answer.take() {
         // Nobody waits when the future was dropped.
         let _unheard = waiting.send(answer);

@@ -43,12 +43,7 @@ impl Refused {
             Refused::Error(error) => error,
             Refused::TooLarge => {
                 let why = "the cluster limits objects to less than was tried".to_owned();
-                Detail::Invalid {
-                    operation: "put",
-                    object: path.to_string(),
-                    why,
-                }
-                .at(STORE)
+                Detail::Invalid { operation: "put", object: path.to_string(), why }.at(STORE)
             }
         }
     }
@@ -107,15 +102,10 @@ async fn write_parts(
     }
     let write = |(part, piece): (u32, Bytes)| async move {
         let op = WriteOp::new().create_exclusive().write_full(&piece);
-        let written = core
-            .pool
-            .write(&format::part_name(nonce, part), op, full, piece.len())
-            .await;
+        let written = core.pool.write(&format::part_name(nonce, part), op, full, piece.len()).await;
         match written {
             Err(Errno(libc::EFBIG | libc::EMSGSIZE)) => Err(Refused::TooLarge),
-            Err(errno) => Err(Refused::Error(object::error(
-                &core.pool, "put", path, errno,
-            ))),
+            Err(errno) => Err(Refused::Error(object::error(&core.pool, "put", path, errno))),
             Ok(_) => Ok(()),
         }
     };
@@ -188,12 +178,9 @@ async fn put_content(
             let size = data.len() as u64;
             (data, core.next_nonce(), size, None)
         }
-        Content::Parts(nonce, layout) => (
-            Bytes::from(layout.encode()),
-            nonce,
-            layout.size(),
-            Some(nonce),
-        ),
+        Content::Parts(nonce, layout) => {
+            (Bytes::from(layout.encode()), nonce, layout.size(), Some(nonce))
+        }
     };
     let description = Description {
         nonce,
@@ -213,11 +200,7 @@ async fn put_content(
     let (version, replaced) = match object {
         Ok(done) => done,
         Err(refused) => {
-            core.confirmer.send(Job {
-                path: path.clone(),
-                old,
-                to: To::Verified,
-            });
+            core.confirmer.send(Job { path: path.clone(), old, to: To::Verified });
             if let (Some(nonce), true) = (parts, is_final(&refused)) {
                 remove_parts_later(core, nonce);
             }
@@ -229,23 +212,12 @@ async fn put_content(
         old = again.map_err(index_error)?;
     }
     let e_tag = Some(format::e_tag(version, description.in_parts));
-    let to = To::Confirmed(confirmed(&Described {
-        description,
-        version,
-    }));
-    core.confirmer.send(Job {
-        path: path.clone(),
-        old,
-        to,
-    });
+    let to = To::Confirmed(confirmed(&Described { description, version }));
+    core.confirmer.send(Job { path: path.clone(), old, to });
     if let Some(nonce) = replaced {
         remove_parts_later(core, nonce);
     }
-    Ok(PutResult {
-        e_tag,
-        version: None,
-        extensions: Extensions::new(),
-    })
+    Ok(PutResult { e_tag, version: None, extensions: Extensions::new() })
 }
 
 /// The object's write alone. Gives its version, and the nonce of parts that it left behind.
@@ -260,14 +232,7 @@ async fn write_object(
     let Some(xattr) = description.encode() else {
         let why = "its attributes are not storable".to_owned();
         let object = path.to_string();
-        return Err(Refused::Error(
-            Detail::Invalid {
-                operation: "put",
-                object,
-                why,
-            }
-            .at(STORE),
-        ));
+        return Err(Refused::Error(Detail::Invalid { operation: "put", object, why }.at(STORE)));
     };
     let name = format::object_name(path);
     let write = |condition: WriteOp| {
@@ -280,27 +245,20 @@ async fn write_object(
     };
     match mode {
         PutMode::Create => {
-            let version = write(WriteOp::new().create_exclusive())
-                .await
-                .map_err(refuse)?;
+            let version = write(WriteOp::new().create_exclusive()).await.map_err(refuse)?;
             Ok((version, None))
         }
         PutMode::Update(expected) => {
             let (version, in_parts) = expected_version(path, expected).map_err(Refused::Error)?;
             let replaced = match in_parts {
                 false => None,
-                true => object::describe(&core.pool, path)
-                    .await
-                    .map_err(Refused::Error)?,
+                true => object::describe(&core.pool, path).await.map_err(Refused::Error)?,
             };
             match write(WriteOp::new().assert_version(version)).await {
                 Err(Errno(libc::ENOENT)) => Err(refuse(Errno(libc::ERANGE))),
                 Err(errno) => Err(refuse(errno)),
                 // What was described at another version was not what this put replaced.
-                Ok(now) => Ok((
-                    now,
-                    replaced.filter(|r| r.version == version).and_then(parts_of),
-                )),
+                Ok(now) => Ok((now, replaced.filter(|r| r.version == version).and_then(parts_of))),
             }
         }
         PutMode::Overwrite => {
@@ -309,9 +267,7 @@ async fn write_object(
                     Err(Errno(libc::EEXIST)) => {}
                     other => return other.map(|version| (version, None)).map_err(refuse),
                 }
-                let there = object::describe(&core.pool, path)
-                    .await
-                    .map_err(Refused::Error)?;
+                let there = object::describe(&core.pool, path).await.map_err(Refused::Error)?;
                 let Some(there) = there else { continue };
                 match write(WriteOp::new().assert_version(there.version)).await {
                     Err(Errno(libc::ERANGE | libc::EOVERFLOW | libc::ENOENT)) => {}
@@ -322,14 +278,7 @@ async fn write_object(
             }
             let why = "others keep replacing it".to_owned();
             let object = path.to_string();
-            Err(Refused::Error(
-                Detail::Unavailable {
-                    operation: "put",
-                    object,
-                    why,
-                }
-                .at(STORE),
-            ))
+            Err(Refused::Error(Detail::Unavailable { operation: "put", object, why }.at(STORE)))
         }
     }
 }
@@ -343,10 +292,7 @@ fn expected_version(path: &Path, expected: &UpdateVersion) -> Result<(u64, bool)
     let parsed = expected.e_tag.as_deref().and_then(format::parse_e_tag);
     parsed.ok_or_else(|| {
         let source = "the expected version is none of this store".into();
-        Error::Precondition {
-            path: path.to_string(),
-            source,
-        }
+        Error::Precondition { path: path.to_string(), source }
     })
 }
 
@@ -369,9 +315,7 @@ pub(super) async fn remove_parts(core: &Arc<Core>, nonce: &Nonce) {
     let removed = stream::iter(0u32..)
         .map(|part| async move {
             let op = WriteOp::new().remove();
-            core.pool
-                .write(&format::part_name(nonce, part), op, Full::Force, 0)
-                .await
+            core.pool.write(&format::part_name(nonce, part), op, Full::Force, 0).await
         })
         .buffered(PARTS_MAX);
     let mut removed = std::pin::pin!(removed);

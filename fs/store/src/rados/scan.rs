@@ -38,11 +38,7 @@ pub(super) async fn scan(core: &Arc<Core>, repair: bool) -> Result<ScanReport> {
         let batch = batch.map_err(|errno| failed(core, errno))?;
         look_at(core, repair, batch, &mut seen).await?;
     }
-    let Seen {
-        mut report,
-        parts,
-        named,
-    } = seen;
+    let Seen { mut report, parts, named } = seen;
     for shard in 0..SHARDS {
         report.stale_entries += stale_entries(core, repair, shard).await?;
     }
@@ -66,9 +62,7 @@ fn names(core: &Arc<Core>) -> mpsc::Receiver<Result<Vec<String>, Errno>> {
             while let Some(name) = names.next().map_err(errno)? {
                 batch.push(name);
                 if batch.len() == BATCH
-                    && sender
-                        .blocking_send(Ok(std::mem::take(&mut batch)))
-                        .is_err()
+                    && sender.blocking_send(Ok(std::mem::take(&mut batch))).is_err()
                 {
                     return Ok(());
                 }
@@ -119,28 +113,12 @@ async fn object_and_entry(
     };
     let description = there.description;
     let nonce = description.in_parts.then_some(description.nonce);
-    let entry = core
-        .index
-        .get(&path)
-        .await
-        .map_err(|errno| failed(core, errno))?;
+    let entry = core.index.get(&path).await.map_err(|errno| failed(core, errno))?;
     let stray = entry.is_none();
     if stray && repair {
-        let entry = core
-            .index
-            .write(&path, State::Pending, core.next_nonce(), Full::Force)
-            .await;
+        let entry = core.index.write(&path, State::Pending, core.next_nonce(), Full::Force).await;
         let old = entry.map_err(|errno| failed(core, errno))?;
-        confirm::run(
-            &core.pool,
-            &core.index,
-            Job {
-                path,
-                old,
-                to: To::Verified,
-            },
-        )
-        .await;
+        confirm::run(&core.pool, &core.index, Job { path, old, to: To::Verified }).await;
     }
     Ok((true, stray, nonce))
 }
@@ -152,20 +130,13 @@ async fn stale_entries(core: &Arc<Core>, repair: bool, shard: u8) -> Result<u64>
     loop {
         let page = core.index.page(shard, "", &after).await;
         let (found, more) = page.map_err(|errno| failed(core, errno))?;
-        after = found
-            .last()
-            .map(|found| found.path.to_string())
-            .unwrap_or_default();
+        after = found.last().map(|found| found.path.to_string()).unwrap_or_default();
         let asked = stream::iter(found).map(|found| async move {
             let confirmed = |entry: format::Entry| matches!(entry.state, State::Confirmed { .. });
             let settled = found.entry.is_some_and(confirmed) || found.is_old(now);
             let gone = settled && object::describe(&core.pool, &found.path).await?.is_none();
             if gone && repair {
-                let job = Job {
-                    path: found.path,
-                    old: found.value,
-                    to: To::Settled,
-                };
+                let job = Job { path: found.path, old: found.value, to: To::Settled };
                 confirm::run(&core.pool, &core.index, job).await;
             }
             Ok::<_, Error>(u64::from(gone))
@@ -191,26 +162,17 @@ async fn orphans(
         let Ok(name) = CString::new(name) else {
             continue;
         };
-        let ask = ReadOp {
-            stat: true,
-            ..ReadOp::default()
-        };
+        let ask = ReadOp { stat: true, ..ReadOp::default() };
         let part = match core.pool.read(&name, ask).await {
             Err(Errno(libc::ENOENT)) => continue,
             part => part.map_err(|errno| failed(core, errno))?,
         };
         let written = UNIX_EPOCH + Duration::from_secs(u64::try_from(part.modified).unwrap_or(0));
-        if SystemTime::now()
-            .duration_since(written)
-            .is_ok_and(|age| age > GRACE)
-        {
+        if SystemTime::now().duration_since(written).is_ok_and(|age| age > GRACE) {
             report.orphan_parts += 1;
             report.orphan_bytes += part.size;
             if repair {
-                let removed = core
-                    .pool
-                    .write(&name, WriteOp::new().remove(), Full::Force, 0)
-                    .await;
+                let removed = core.pool.write(&name, WriteOp::new().remove(), Full::Force, 0).await;
                 removed.map_err(|errno| failed(core, errno))?;
             }
         }

@@ -7,11 +7,7 @@ use std::path::Path;
 
 pub(super) fn failed(operation: &'static str, what: &str, code: i32) -> StoreError {
     let source = io::Error::from_raw_os_error(-code).into();
-    StoreError::Failed {
-        operation,
-        what: what.to_owned(),
-        source,
-    }
+    StoreError::Failed { operation, what: what.to_owned(), source }
 }
 
 pub(super) fn conf_error(conf: &Path, code: i32) -> StoreError {
@@ -21,10 +17,9 @@ pub(super) fn conf_error(conf: &Path, code: i32) -> StoreError {
             what,
             remedy: "correct the parameter conf of the store URL".to_owned(),
         },
-        libc::EACCES | libc::EPERM => StoreError::Denied {
-            what,
-            remedy: "make it readable for this user".to_owned(),
-        },
+        libc::EACCES | libc::EPERM => {
+            StoreError::Denied { what, remedy: "make it readable for this user".to_owned() }
+        }
         _ => StoreError::Invalid {
             what,
             remedy: "Ceph cannot parse it: try `ceph-conf -c FILE --lookup fsid`".to_owned(),
@@ -35,10 +30,7 @@ pub(super) fn conf_error(conf: &Path, code: i32) -> StoreError {
 pub(super) fn no_keyring(url: &RadosUrl, keyring: Option<&Path>) -> StoreError {
     let what = match keyring {
         Some(path) => format!("keyring {}", path.display()),
-        None => format!(
-            "a key for client.{} in the keyrings that Ceph searches",
-            url.client
-        ),
+        None => format!("a key for client.{} in the keyrings that Ceph searches", url.client),
     };
     let remedy = format!(
         "write it with `ceph auth get client.{} -o FILE` and name it with ?keyring=FILE",
@@ -68,10 +60,7 @@ pub(super) fn connect_error(url: &RadosUrl, code: i32) -> StoreError {
         },
         libc::ENOENT => no_keyring(url, url.keyring.as_deref()),
         libc::EINVAL => StoreError::Invalid {
-            what: format!(
-                "the key of client.{}, or the Ceph configuration,",
-                url.client
-            ),
+            what: format!("the key of client.{}, or the Ceph configuration,", url.client),
             remedy: "check the keyring and mon_host".to_owned(),
         },
         _ => failed("connecting to", &cluster, code),

@@ -36,15 +36,7 @@ impl RadosUpload {
     ) -> RadosUpload {
         let nonce = core.next_nonce();
         let layout = Layout::default();
-        RadosUpload {
-            core,
-            full,
-            path,
-            attributes,
-            nonce,
-            layout,
-            ended: false,
-        }
+        RadosUpload { core, full, path, attributes, nonce, layout, ended: false }
     }
 }
 
@@ -80,12 +72,7 @@ impl MultipartUpload for RadosUpload {
     async fn complete(&mut self) -> Result<PutResult> {
         if std::mem::replace(&mut self.ended, true) {
             let (object, why) = (self.path.to_string(), "the upload has ended".to_owned());
-            return Err(Detail::Invalid {
-                operation: "multipart",
-                object,
-                why,
-            }
-            .at(STORE));
+            return Err(Detail::Invalid { operation: "multipart", object, why }.at(STORE));
         }
         let parts = (self.nonce, self.layout.clone());
         let (mode, attributes) = (PutMode::Overwrite, &self.attributes);

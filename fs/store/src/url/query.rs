@@ -21,11 +21,7 @@ impl Query {
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             if value.is_empty() {
-                return Err(err(
-                    key,
-                    "has no value",
-                    "write NAME=VALUE, or leave it out",
-                ));
+                return Err(err(key, "has no value", "write NAME=VALUE, or leave it out"));
             }
             let Some(value) = decode(value) else {
                 let remedy = "write two hexadecimal digits behind each %, of UTF-8 text";
@@ -97,9 +93,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         None => (text.strip_suffix('s').unwrap_or(text), 1),
     };
     let seconds = number.parse::<u64>().ok()?.checked_mul(unit)?;
-    (1..=600)
-        .contains(&seconds)
-        .then(|| Duration::from_secs(seconds))
+    (1..=600).contains(&seconds).then(|| Duration::from_secs(seconds))
 }
 
 /// The known name that a mistyped one is nearest to, if any is near at all.
