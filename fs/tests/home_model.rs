@@ -53,12 +53,12 @@ fn model_check(cases: u32, length: usize, setting: Setting, plan: FaultPlan) {
 
 #[test]
 fn a_home_with_tiny_caches_behaves_as_the_model_through_restarts_and_crashes() {
-    model_check(60, 150, SMALL, FaultPlan::none());
+    model_check(400, 150, SMALL, FaultPlan::none());
 }
 
 #[test]
 fn a_home_with_room_behaves_as_the_model_through_restarts_and_crashes() {
-    model_check(60, 150, ROOMY, FaultPlan::none());
+    model_check(400, 150, ROOMY, FaultPlan::none());
 }
 
 fn replay(setting: Setting, ops: &[Raw]) {

@@ -113,7 +113,11 @@ impl Sim {
             self.step(raw);
         }
         self.check();
+        let age = self.life().age();
         self.reopen();
+        if self.life().control.crashed() {
+            self.end_of_life(age);
+        }
         self.crash();
     }
 
@@ -192,6 +196,10 @@ impl Sim {
         assert_eq!(self.life().home.usage(), self.tree.usage(), "usage after opening");
         self.life().wait(5_000);
         assert_eq!(self.life().home.usage(), self.tree.usage(), "usage after collecting");
+        let home = self.life().home.clone();
+        let checked = self.life().run(home.check(fsck::Options::default(), &mut |_| {}));
+        let report = checked.expect("checks");
+        assert!(report.findings.is_empty(), "fsck: {:#?}", report.findings);
     }
 
     fn inos(&self, wanted: impl Fn(&Node) -> bool) -> Vec<u64> {

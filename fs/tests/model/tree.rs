@@ -421,11 +421,12 @@ impl Tree {
         }
         self.move_to(source, to.0, to.1, now);
         if let Some(ino) = whiteout {
+            let above = Rc::clone(&self.nodes[&from.0].names);
             let names = Names {
                 kind: Kind::CharDevice,
                 perm: 0,
                 uid: caller.uid,
-                gid: caller.gid,
+                gid: if above.perm & SET_GID != 0 { above.gid } else { caller.gid },
                 rdev: 0,
                 target: Vec::new(),
                 nlink: 1,
@@ -734,7 +735,12 @@ fn acl_slots(acl: &[u8]) -> [usize; 3] {
 }
 
 fn acl_check(acl: &[u8]) -> Fails<()> {
-    if acl.len() < 4 + 3 * 8 { Err("Invalid") } else { Ok(()) }
+    match acl.first_chunk() {
+        None => Err("Invalid"),
+        Some(version) if u32::from_le_bytes(*version) != 2 => Err("NotSupported"),
+        Some(_) if acl.len() < 4 + 3 * 8 => Err("Invalid"),
+        Some(_) => Ok(()),
+    }
 }
 
 fn acl_mode(acl: &[u8]) -> u16 {
