@@ -4,19 +4,25 @@
 //! exactly once, whatever the store does meanwhile. A batch stays in memory until it is durable;
 //! when SlateDB closed itself over a store's error the database is opened again at the epoch
 //! that was expected, is asked for its last transaction, and gets what it misses. Being fenced
-//! is final.
+//! is final. Opening again is a task of its own: callers give up when their time is over, and an
+//! opening that is left half-way has taken an epoch that the next one would not expect.
 //!
 //! An idle database costs nothing: it polls nothing, and compaction and collection run only
 //! while there is writing, and a little longer ([`upkeep`]).
 
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use slatedb::config::{ReadOptions, ScanOptions, Settings};
@@ -46,7 +52,7 @@ const SCAN_AHEAD_BYTES: usize = 256 << 10;
 /// Caches of all tables of a process.
 pub struct TableShared {
     cache: Arc<dyn DbCache>,
-    next: std::sync::atomic::AtomicU64,
+    next: AtomicU64,
 }
 
 impl TableShared {
@@ -61,7 +67,7 @@ impl TableShared {
             .with_block_cache(Some(moka(bytes / 3 * 2)))
             .with_meta_cache(Some(moka(bytes / 3)))
             .build();
-        Self { cache: Arc::new(cache), next: std::sync::atomic::AtomicU64::new(1) }
+        Self { cache: Arc::new(cache), next: AtomicU64::new(1) }
     }
 }
 
@@ -104,19 +110,35 @@ impl Batch {
     }
 }
 
+/// The database that works at this moment; another one after it closed itself.
+type Current = Arc<RwLock<Arc<Db>>>;
+
 /// The tables of one open home.
 pub struct Table {
+    inner: Arc<Inner>,
+    last_txn: u64,
+    upkeep: Upkeep,
+}
+
+struct Inner {
     path: String,
     store: Arc<dyn ObjectStore>,
     cache: Arc<dyn DbCache>,
     cache_id: u64,
     seed: Option<u64>,
-    db: RwLock<Arc<Db>>,
-    epoch: std::sync::atomic::AtomicU64,
-    last_txn: u64,
+    db: Current,
+    epoch: AtomicU64,
+    /// The last transaction that the current database was given.
+    applied: AtomicU64,
+    /// Batches that are not known to be durable.
     pending: Mutex<VecDeque<(u64, Batch)>>,
-    reopening: tokio::sync::Mutex<()>,
-    upkeep: Upkeep,
+    reopening: Mutex<Option<Reopening>>,
+}
+
+/// An opening that is under way, for all who wait for it, and the means to end it.
+struct Reopening {
+    result: Shared<BoxFuture<'static, Result<()>>>,
+    task: tokio::task::AbortHandle,
 }
 
 impl Table {
@@ -130,33 +152,34 @@ impl Table {
         shared: &TableShared,
         options: TableOptions,
     ) -> Result<Self> {
-        let cache_id = shared.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let cache_id = shared.next.fetch_add(1, Ordering::Relaxed);
         let cache = Arc::clone(&shared.cache);
         let db = build(&store, path, &cache, cache_id, options.expected_epoch, options.seed)
             .await
             .map_err(|error| explain(path, &error))?;
         let last_txn = read_txn(&db).await.map_err(|error| explain(path, &error))?;
         let epoch = db.manifest().writer_epoch();
-        let upkeep = Upkeep::new(path, Arc::clone(&store));
-        Ok(Self {
+        let db: Current = Arc::new(RwLock::new(Arc::new(db)));
+        let upkeep = Upkeep::new(path, Arc::clone(&store), Arc::clone(&db));
+        let inner = Inner {
             path: path.to_owned(),
             store,
             cache,
             cache_id,
             seed: options.seed,
-            db: RwLock::new(Arc::new(db)),
+            db,
             epoch: epoch.into(),
-            last_txn,
+            applied: last_txn.into(),
             pending: Mutex::new(VecDeque::new()),
-            reopening: tokio::sync::Mutex::new(()),
-            upkeep,
-        })
+            reopening: Mutex::new(None),
+        };
+        Ok(Self { inner: Arc::new(inner), last_txn, upkeep })
     }
 
     /// The epoch of this writer: higher than that of any before it.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.epoch.load(std::sync::atomic::Ordering::Relaxed)
+        self.inner.epoch.load(Ordering::Relaxed)
     }
 
     /// The last transaction that the tables had when they were opened, 0 for none.
@@ -165,20 +188,16 @@ impl Table {
         self.last_txn
     }
 
-    fn db(&self) -> Arc<Db> {
-        Arc::clone(&self.db.read())
-    }
-
     /// A record. Ready at the first poll when memory has the answer.
     ///
     /// # Errors
     /// `Fenced`, `Corrupt`, `Unavailable`.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         loop {
-            let db = self.db();
+            let db = self.inner.db();
             match db.get_with_options(key, &ReadOptions::default()).await {
                 Ok(value) => return Ok(value),
-                Err(error) => self.recover(&db, &error).await?,
+                Err(error) => self.inner.recover(&db, &error).await?,
             }
         }
     }
@@ -196,27 +215,36 @@ impl Table {
             return Ok(Vec::new());
         }
         loop {
-            let db = self.db();
+            let db = self.inner.db();
             match scan(&db, range.clone(), rows_max).await {
                 Ok(rows) => return Ok(rows),
-                Err(error) => self.recover(&db, &error).await?,
+                Err(error) => self.inner.recover(&db, &error).await?,
             }
         }
     }
 
-    /// Applies a batch: visible to reads at once, durable with the next [`Table::flush`].
+    /// Applies a batch: visible to reads at once, durable with the next [`Table::flush`]. Batches
+    /// come one after the other, in the order of their transactions.
     ///
     /// # Errors
     /// `Fenced`. Anything else is tried again until it works.
     pub async fn write(&self, txn: u64, batch: Batch) -> Result<()> {
         let write_batch = batch.to_write_batch(txn);
-        self.pending.lock().push_back((txn, batch));
-        self.upkeep.wake(self.db());
-        let db = self.db();
-        match db.write(write_batch).await {
-            Ok(_handle) => Ok(()),
-            // Opening again applies what is pending, this batch included.
-            Err(error) => self.recover(&db, &error).await,
+        self.inner.pending.lock().push_back((txn, batch));
+        self.upkeep.wake();
+        loop {
+            let db = self.inner.db();
+            // Opening again applied what was pending by then: this batch, or not yet.
+            if self.inner.applied.load(Ordering::Acquire) >= txn {
+                return Ok(());
+            }
+            match db.write(write_batch.clone()).await {
+                Ok(_handle) => {
+                    self.inner.applied.fetch_max(txn, Ordering::AcqRel);
+                    return Ok(());
+                }
+                Err(error) => self.inner.recover(&db, &error).await?,
+            }
         }
     }
 
@@ -225,62 +253,16 @@ impl Table {
     /// # Errors
     /// `Fenced`. Anything else is tried again until it works.
     pub async fn flush(&self) -> Result<()> {
-        let last = self.pending.lock().back().map(|(txn, _)| *txn);
+        // What is pending beyond this may be on its way to the database.
+        let written = self.inner.applied.load(Ordering::Acquire);
         loop {
-            let db = self.db();
+            let db = self.inner.db();
             match db.flush().await {
                 Ok(()) => break,
-                Err(error) => self.recover(&db, &error).await?,
+                Err(error) => self.inner.recover(&db, &error).await?,
             }
         }
-        if let Some(last) = last {
-            self.pending.lock().retain(|(txn, _)| *txn > last);
-        }
-        Ok(())
-    }
-
-    /// After an error of `failed`: a database that works again, or the error that is final.
-    async fn recover(&self, failed: &Arc<Db>, error: &slatedb::Error) -> Result<()> {
-        match error.kind() {
-            slatedb::ErrorKind::Closed(CloseReason::Fenced) => return Err(ErrorKind::Fenced.into()),
-            slatedb::ErrorKind::Closed(CloseReason::Clean) => return Err(ErrorKind::Closed.into()),
-            slatedb::ErrorKind::Data => return Err(explain(&self.path, error)),
-            _ => {}
-        }
-        let _one_at_a_time = self.reopening.lock().await;
-        if !Arc::ptr_eq(failed, &self.db()) {
-            return Ok(());
-        }
-        tracing::warn!(tables = %self.path, %error, "the tables closed themselves; opening again");
-        let mut pause = REOPEN_MIN;
-        loop {
-            match self.reopen().await {
-                Ok(()) => return Ok(()),
-                Err(Error(ErrorKind::Unavailable(why))) => {
-                    tracing::debug!(tables = %self.path, %why, "opening again failed");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(REOPEN_MAX);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn reopen(&self) -> Result<()> {
-        let epoch = Some(self.epoch());
-        let db = build(&self.store, &self.path, &self.cache, self.cache_id, epoch, self.seed)
-            .await
-            .map_err(|error| explain(&self.path, &error))?;
-        let last = read_txn(&db).await.map_err(|error| explain(&self.path, &error))?;
-        let missing: Vec<_> =
-            self.pending.lock().iter().filter(|(txn, _)| *txn > last).cloned().collect();
-        for (txn, batch) in missing {
-            let written = db.write(batch.to_write_batch(txn)).await;
-            written.map_err(|error| explain(&self.path, &error))?;
-        }
-        let epoch = db.manifest().writer_epoch();
-        self.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
-        *self.db.write() = Arc::new(db);
+        self.inner.pending.lock().retain(|(txn, _)| *txn > written);
         Ok(())
     }
 
@@ -290,7 +272,90 @@ impl Table {
     /// What SlateDB says.
     pub async fn close(&self) -> Result<()> {
         self.upkeep.stop().await;
-        self.db().close().await.map_err(|error| explain(&self.path, &error))
+        if let Some(reopening) = self.inner.reopening.lock().as_ref() {
+            reopening.task.abort();
+        }
+        let closed = self.inner.db().close().await;
+        closed.map_err(|error| explain(&self.inner.path, &error))
+    }
+}
+
+impl Inner {
+    fn db(&self) -> Arc<Db> {
+        Arc::clone(&self.db.read())
+    }
+
+    /// After an error of `failed`: waits for a database that works, or gives what is final.
+    async fn recover(self: &Arc<Self>, failed: &Arc<Db>, error: &slatedb::Error) -> Result<()> {
+        match error.kind() {
+            slatedb::ErrorKind::Closed(CloseReason::Fenced) => return Err(ErrorKind::Fenced.into()),
+            slatedb::ErrorKind::Closed(CloseReason::Clean) => return Err(ErrorKind::Closed.into()),
+            slatedb::ErrorKind::Data => return Err(explain(&self.path, error)),
+            _ => {}
+        }
+        let result = {
+            let mut reopening = self.reopening.lock();
+            if !Arc::ptr_eq(failed, &self.db()) {
+                return Ok(());
+            }
+            let reopening = reopening.get_or_insert_with(|| {
+                tracing::warn!(tables = %self.path, %error, "the tables closed themselves");
+                self.start_reopening()
+            });
+            reopening.result.clone()
+        };
+        result.await
+    }
+
+    fn start_reopening(self: &Arc<Self>) -> Reopening {
+        let inner = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let result = inner.reopen_until_it_works().await;
+            *inner.reopening.lock() = None;
+            result
+        });
+        let abort = task.abort_handle();
+        let result = task.map(|ended| match ended {
+            Ok(result) => result,
+            // Closing ends the task.
+            Err(_aborted) => Err(ErrorKind::Closed.into()),
+        });
+        Reopening { result: result.boxed().shared(), task: abort }
+    }
+
+    async fn reopen_until_it_works(&self) -> Result<()> {
+        let mut pause = REOPEN_MIN;
+        loop {
+            match self.reopen().await {
+                Err(Error(ErrorKind::Unavailable(why))) => {
+                    tracing::debug!(tables = %self.path, %why, "opening again failed");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(REOPEN_MAX);
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn reopen(&self) -> Result<()> {
+        let failed = |error| explain(&self.path, &error);
+        let expected = Some(self.epoch.load(Ordering::Relaxed));
+        let db = build(&self.store, &self.path, &self.cache, self.cache_id, expected, self.seed)
+            .await
+            .map_err(failed)?;
+        // The epoch is taken from here on, whatever fails.
+        self.epoch.store(db.manifest().writer_epoch(), Ordering::Relaxed);
+        let mut applied = read_txn(&db).await.map_err(failed)?;
+        let missing: Vec<_> =
+            self.pending.lock().iter().filter(|(txn, _)| *txn > applied).cloned().collect();
+        for (txn, batch) in missing {
+            db.write(batch.to_write_batch(txn)).await.map_err(failed)?;
+            applied = txn;
+        }
+        // In this order: whoever sees the database knows what it was given.
+        self.applied.store(applied, Ordering::Release);
+        *self.db.write() = Arc::new(db);
+        Ok(())
     }
 }
 
