@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use yadokari_fs::node::Records;
+use yadokari_fs::node::StoreRecords;
 use yadokari_fs::node::client::{Client, ClientError};
 use yadokari_fs::node::control::{FailureKind, HomeInfo, Request, Status};
 
@@ -109,6 +109,6 @@ pub fn info(head: &yadokari_fs::view::Head) -> HomeInfo {
 ///
 /// # Errors
 /// When the store does not open.
-pub async fn records(settings: &Settings) -> anyhow::Result<Arc<dyn Records>> {
+pub async fn records(settings: &Settings) -> anyhow::Result<Arc<StoreRecords>> {
     crate::serve::open_records(settings, false).await
 }

@@ -7,7 +7,6 @@ mod doctor;
 mod exit;
 mod instance;
 mod output;
-mod records;
 mod serve;
 mod setup;
 mod size;

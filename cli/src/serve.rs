@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use yadokari_fs::home::owner::NodeIdentity;
 use yadokari_fs::home::{self, Quota};
-use yadokari_fs::node::{LockError, Node, NodeConfig, NodeError, Records, Shows, Whose};
+use yadokari_fs::node::{LockError, Node, NodeConfig, NodeError, Records, Shows, StoreRecords, Whose};
 use yadokari_fs::view::Form;
 use yadokari_store::{Store, StoreOptions, StoreUrl};
 
@@ -40,7 +41,7 @@ pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         let records = open_records(settings, plan.take_over).await?;
-        let config = node_config(settings, &plan, records)?;
+        let config = node_config(settings, &plan, Arc::clone(&records) as Arc<dyn Records>)?;
         let node = Node::start(config).await.map_err(|error| explain(error, settings))?;
         if plan.announce {
             output::write_out(&format!("{}\n", node.ready_line()))?;
@@ -48,6 +49,7 @@ pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
         node.wait().await;
         tracing::info!("writing everything to the store, then leaving");
         node.shutdown().await.context("not everything could be written to the store")?;
+        records.shutdown().await.context("a home was not given up")?;
         Ok(Exit::Done)
     });
     // What still runs now only tidies up; it must not hold up the end.
@@ -82,13 +84,14 @@ pub async fn open_store(settings: &Settings, options: &StoreOptions) -> anyhow::
 /// As [`open_store`].
 pub async fn open_records(
     settings: &Settings,
-    _take_over: bool,
-) -> anyhow::Result<Arc<dyn Records>> {
+    take_over: bool,
+) -> anyhow::Result<Arc<StoreRecords>> {
     let options =
         StoreOptions { request_timeout: settings.timing_store_timeout, ..StoreOptions::default() };
     let store = crate::test_hook::wrap(open_store(settings, &options).await?);
     let shared = home::Shared::new(home_config(settings));
-    Ok(Arc::new(crate::records::PlainRecords::new(store, shared)))
+    let identity = NodeIdentity::of_this_process(None).context("reading /proc")?;
+    Ok(Arc::new(StoreRecords::start(store, identity, shared, take_over).await))
 }
 
 fn home_config(settings: &Settings) -> home::Config {

@@ -37,11 +37,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            osds: 1,
-            bluestore: false,
-            settings: Vec::new(),
-        }
+        Options { osds: 1, bluestore: false, settings: Vec::new() }
     }
 }
 
@@ -196,27 +192,18 @@ impl Ceph {
 
     /// Kills an OSD. Its data survives on bluestore alone.
     pub fn kill_osd(&self, id: usize) -> Result<()> {
-        self.osds.lock().expect("no panic")[id]
-            .take()
-            .context("the OSD does not run")?
-            .kill()
+        self.osds.lock().expect("no panic")[id].take().context("the OSD does not run")?.kill()
     }
 
     /// Freezes an OSD: requests hang, connections stay.
     pub fn pause_osd(&self, id: usize) -> Result<()> {
         let osds = self.osds.lock().expect("no panic");
-        osds[id]
-            .as_ref()
-            .context("the OSD does not run")?
-            .signal(libc::SIGSTOP)
+        osds[id].as_ref().context("the OSD does not run")?.signal(libc::SIGSTOP)
     }
 
     pub fn resume_osd(&self, id: usize) -> Result<()> {
         let osds = self.osds.lock().expect("no panic");
-        osds[id]
-            .as_ref()
-            .context("the OSD does not run")?
-            .signal(libc::SIGCONT)
+        osds[id].as_ref().context("the OSD does not run")?.signal(libc::SIGCONT)
     }
 
     /// Waits until a pool takes writes.
@@ -242,10 +229,7 @@ impl Ceph {
             command.arg("-c").arg(self.conf());
         }
         // The user's own settings have no business here.
-        command
-            .env_remove("CEPH_CONF")
-            .env_remove("CEPH_ARGS")
-            .env_remove("CEPH_KEYRING");
+        command.env_remove("CEPH_CONF").env_remove("CEPH_ARGS").env_remove("CEPH_KEYRING");
         command
     }
 
@@ -258,11 +242,7 @@ impl Ceph {
     fn daemon(&self, program: &str, id: &str) -> Result<Daemon> {
         let mut command = self.command(program);
         command.args(["-f", "-i", id]);
-        let log = self
-            .scratch
-            .path()
-            .join("log")
-            .join(format!("{program}.{id}.out"));
+        let log = self.scratch.path().join("log").join(format!("{program}.{id}.out"));
         process::spawn(command, &log)
     }
 }
@@ -272,9 +252,7 @@ impl Drop for Ceph {
         // Nothing is kept, so nothing need be stopped in order.
         let osds = self.osds.get_mut().map(std::mem::take).unwrap_or_default();
         let others = [self.mgr.get_mut(), self.mon.get_mut()];
-        let others = others
-            .into_iter()
-            .filter_map(|slot| slot.ok().and_then(Option::take));
+        let others = others.into_iter().filter_map(|slot| slot.ok().and_then(Option::take));
         for daemon in osds.into_iter().flatten().chain(others) {
             let _dead_already = daemon.kill();
         }
@@ -286,10 +264,7 @@ fn stop(daemon: Option<Daemon>) -> Result<()> {
 }
 
 fn url(conf: &Path, namespace: &str) -> String {
-    format!(
-        "rados://data/{namespace}?conf={}&meta_pool=meta",
-        conf.display()
-    )
+    format!("rados://data/{namespace}?conf={}&meta_pool=meta", conf.display())
 }
 
 /// The ceph.conf of a cluster that tests share; started by the first that asks.

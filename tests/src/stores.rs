@@ -1,6 +1,7 @@
 //! The stores that every test body runs on, and the macro that makes one test for each.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
 
@@ -21,7 +22,13 @@ impl StoreKind {
     pub fn fresh(self, data: &Path) -> Result<String> {
         match self {
             Self::File => Ok(format!("file://{}", data.join("store").display())),
-            Self::Ceph => anyhow::bail!("no Ceph yet"),
+            Self::Ceph => {
+                static COUNTER: AtomicU32 = AtomicU32::new(0);
+                let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+                let namespace = format!("test-{}-{number}", std::process::id());
+                crate::ceph::shared_conf()?;
+                Ok(crate::ceph::shared_url(&namespace))
+            }
         }
     }
 }

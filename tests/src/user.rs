@@ -96,7 +96,8 @@ impl User {
     /// # Errors
     /// As [`process::ok`].
     pub fn sh(&self, script: &str) -> Result<String> {
-        process::ok(self.command("bash").args(["-euo", "pipefail", "-c", script]))
+        // Traced, so that an error shows which line it was.
+        process::ok(self.command("bash").args(["-euxo", "pipefail", "-c", script]))
             .with_context(|| format!("as {}: {script}", self.name))
     }
 

@@ -61,7 +61,10 @@ fn pjdfstest(store: StoreKind) -> Result<()> {
         bail!("ended with {}, failed: {failed:#?}\n{}", said.code, process::tail(&said.out));
     }
     let skipped = of("skipped");
-    ensure!(skipped.iter().all(|name| EXPECTED_SKIPS.iter().any(|skip| name.contains(skip))), "skipped: {skipped:#?}");
+    ensure!(
+        skipped.iter().all(|name| EXPECTED_SKIPS.iter().any(|skip| name.contains(skip))),
+        "skipped: {skipped:#?}"
+    );
     ensure!(cases.len() == CASES, "{} cases ran instead of {CASES}", cases.len());
     eprintln!("pjdfstest: {} passed, {} skipped", of("ok").len(), skipped.len());
     Ok(())

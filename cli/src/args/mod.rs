@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use home::{HomeCommand, QuotaArgs, QuotaLimits};
-pub use node::{MountArgs, NodeArgs, ServeArgs, StatsArgs, SyncArgs, UmountArgs, UpArgs};
+pub use node::{FsckArgs, MountArgs, NodeArgs, ServeArgs, StatsArgs, SyncArgs, UmountArgs, UpArgs};
 pub use setup::{CompletionArgs, SetupCommand, SetupPodmanArgs};
 
 /// Shown below the list of commands.
@@ -95,6 +95,8 @@ pub enum Command {
     Stats(StatsArgs),
     /// Make everything that was written durable, now
     Sync(SyncArgs),
+    /// Check homes, and repair what can be repaired safely
+    Fsck(FsckArgs),
     /// Check whether this machine is ready, with the remedy for each thing that is not
     #[command(after_help = "\
 Each line is ok, warn (works, but not as well as it could) or fail, and says what to do.

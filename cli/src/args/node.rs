@@ -51,14 +51,14 @@ A configuration file, with every key and its default:
   skeleton    = \"/etc/skel\"
 
   [memory]
-  data_cache  = \"256M\"            # contents kept for reading
+  data_cache  = \"64M\"             # contents kept for reading
   table_cache = \"48M\"             # metadata blocks
-  dirty_max   = \"256M\"            # acknowledged, not yet stored; writers wait beyond it
-  inodes_max  = \"200k\"            # inodes kept decoded
+  dirty_max   = \"96M\"             # acknowledged, not yet stored; writers wait beyond it
+  inodes_max  = \"60k\"             # inodes kept decoded
 
   [timing]
   commit      = \"1s\"              # names are stored at the latest after this
-  flush       = \"5s\"              # data is stored at the latest after this
+  flush       = \"2s\"              # data is stored at the latest after this
   store_timeout = \"60s\"           # an operation that waits for the store fails after this")]
 pub struct NodeArgs {}
 
@@ -135,6 +135,34 @@ pub struct StatsArgs {
     /// Seconds between two refreshes
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub interval: u64,
+}
+
+/// `yadokari fsck`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+A check disturbs nobody: where the daemon runs it checks the home while it is served, else as it
+lies in the store. It names the files that are hurt. A repair mends counts, removes what nothing
+refers to, and hangs lost files into lost+found; it never touches damaged contents, which stay
+readable where they are whole. A repair needs the home for itself: stop the daemon first.
+
+Exits with 0 when everything is well (or was mended), 1 when something is wrong.
+
+Examples:
+  yadokari fsck                    all homes
+  yadokari fsck ada --verify-data  every byte of one home
+  yadokari fsck ada --repair
+  yadokari fsck --json | jq '.[] | select(.clean | not)'")]
+pub struct FsckArgs {
+    /// The home [default: all homes]
+    pub home: Option<String>,
+    /// Mend what can be mended safely
+    #[arg(long)]
+    pub repair: bool,
+    /// Read all contents and compare them with their hashes
+    #[arg(long)]
+    pub verify_data: bool,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `yadokari sync`.

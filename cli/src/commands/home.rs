@@ -1,7 +1,7 @@
 //! `yadokari home …` and `yadokari quota`.
 
 use yadokari_fs::home::{Error, ErrorKind, Quota};
-use yadokari_fs::node::NewHome;
+use yadokari_fs::node::{NewHome, Records};
 use yadokari_fs::node::control::{HomeInfo, Request};
 
 use crate::args::{HomeCommand, QuotaArgs};

@@ -1,5 +1,6 @@
 //! What each command does: asks the instance, prints facts, gives the exit code.
 
+mod fsck;
 mod home;
 mod mount;
 mod status;
@@ -34,6 +35,7 @@ pub fn run(command: Command, global: &Global, settings: Settings) -> anyhow::Res
             instance::ask::<serde_json::Value>(&mut client, &settings, &request)?;
             Ok(Exit::Done)
         }
+        Command::Fsck(arguments) => fsck::run(&settings, &arguments),
         Command::Doctor(output) => {
             let report = runtime()?.block_on(doctor::examine(&doctor::Subject::caller(settings)));
             output::print(output, &report, doctor::show)?;

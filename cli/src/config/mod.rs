@@ -64,12 +64,12 @@ impl Settings {
             home_inodes: NO_LIMIT,
             home_create: true,
             home_skeleton: PathBuf::from("/etc/skel"),
-            memory_data_cache: 256 << 20,
+            memory_data_cache: 64 << 20,
             memory_table_cache: 48 << 20,
-            memory_dirty_max: 256 << 20,
-            memory_inodes_max: 200_000,
+            memory_dirty_max: 96 << 20,
+            memory_inodes_max: 60_000,
             timing_commit: Duration::from_secs(1),
-            timing_flush: Duration::from_secs(5),
+            timing_flush: Duration::from_secs(2),
             timing_store_timeout: Duration::from_secs(60),
         }
     }

@@ -24,10 +24,10 @@ use super::attr::{GENERATION, bare_attr, file_attr, file_type, kind, perm, set_t
 use super::errno::errno;
 use super::serve::{Request, Runner};
 use crate::home::{
-    ErrorKind, Falloc, Kind, Name, NewNode, ReadPieces, RenameMode, Result, Seek, SetAttr,
-    WriteMode, XattrMode,
+    ErrorKind, Falloc, Kind, LockKind, Name, NewNode, ReadPieces, RenameMode, Result, Seek,
+    SetAttr, WriteMode, XattrMode,
 };
-use crate::view::{Form, Line, Node, Pair, Room, Target, Who};
+use crate::view::{Form, Line, LockAnswer, LockRequest, Node, Pair, Room, Target, Who};
 
 /// Largest write, and with it largest read, of one request.
 const WRITE_BYTES_MAX: u32 = 1 << 20;
@@ -62,10 +62,8 @@ const FLAGS: [InitFlags; 13] = [
     InitFlags::FUSE_POSIX_ACL,
 ];
 /// What a mount of the local form asks besides.
-const FLAGS_LOCAL: [InitFlags; 2] = [
-    InitFlags::FUSE_NO_OPEN_SUPPORT,
-    InitFlags::FUSE_NO_OPENDIR_SUPPORT,
-];
+const FLAGS_LOCAL: [InitFlags; 2] =
+    [InitFlags::FUSE_NO_OPEN_SUPPORT, InitFlags::FUSE_NO_OPENDIR_SUPPORT];
 /// What a mount of the shared form asks besides.
 const FLAGS_SHARED: [InitFlags; 2] = [InitFlags::FUSE_POSIX_LOCKS, InitFlags::FUSE_FLOCK_LOCKS];
 
@@ -80,20 +78,12 @@ pub struct Adapter {
 impl Adapter {
     /// Serves the view of `runner`.
     pub fn new(runner: Runner) -> Self {
-        Self {
-            runner,
-            handles: AtomicU64::new(1),
-        }
+        Self { runner, handles: AtomicU64::new(1) }
     }
 
     fn request(&self, op: &'static str, number: INodeNo) -> Result<Request> {
         let target = self.runner.view.target(number.0)?;
-        Ok(Request {
-            op,
-            number: number.0,
-            target,
-            bytes: 0,
-        })
+        Ok(Request { op, number: number.0, target, bytes: 0 })
     }
 
     fn is_local(&self) -> bool {
@@ -118,9 +108,7 @@ impl Adapter {
         };
         let remembers = op == "lookup" && self.runner.view.remembers_absence(&request.target);
         let make = move |target| make(target, name.clone());
-        self.runner.run(request, make, move |result| {
-            entry_reply(result, remembers, reply)
-        });
+        self.runner.run(request, make, move |result| entry_reply(result, remembers, reply));
     }
 
     /// An operation that gives nothing but success.
@@ -130,9 +118,7 @@ impl Adapter {
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
         match self.request(op, number) {
-            Ok(request) => self
-                .runner
-                .run(request, make, |result| empty_reply(&result, reply)),
+            Ok(request) => self.runner.run(request, make, |result| empty_reply(&result, reply)),
             Err(error) => reply.error(errno(&error)),
         }
     }
@@ -143,22 +129,13 @@ impl Adapter {
 }
 
 fn who(req: &fuser::Request) -> Who {
-    Who {
-        uid: req.uid(),
-        gid: req.gid(),
-        tid: req.pid(),
-    }
+    Who { uid: req.uid(), gid: req.gid(), tid: req.pid() }
 }
 
 fn entry_reply(result: Result<Node>, remembers_absence: bool, reply: ReplyEntry) {
     match result {
         Ok(node) => {
-            reply.entry_with_ttls(
-                &node.attr_ttl,
-                &node.name_ttl,
-                &file_attr(&node),
-                GENERATION,
-            );
+            reply.entry_with_ttls(&node.attr_ttl, &node.name_ttl, &file_attr(&node), GENERATION);
         }
         Err(error) if remembers_absence && matches!(error.kind(), ErrorKind::NotFound) => {
             reply.entry(&ABSENCE_TTL, &bare_attr(0, Kind::File), GENERATION);
@@ -222,13 +199,7 @@ fn statfs_reply(room: Room, reply: ReplyStatfs) {
 fn new_node(mode: u32, umask: u32, rdev: u32) -> Result<NewNode> {
     let kind = kind(mode).ok_or(ErrorKind::Invalid)?;
     let (perm, umask) = (perm(mode), perm(umask));
-    Ok(NewNode {
-        kind,
-        perm,
-        umask,
-        rdev,
-        target: Bytes::new(),
-    })
+    Ok(NewNode { kind, perm, umask, rdev, target: Bytes::new() })
 }
 
 /// What `fallocate(2)` is asked for.
@@ -240,6 +211,22 @@ fn falloc(mode: i32) -> Result<Falloc> {
         libc::FALLOC_FL_ZERO_RANGE => Falloc::ZeroRange { keep_size },
         _ => return Err(ErrorKind::NotSupported.into()),
     })
+}
+
+fn lock_request(
+    fh: FileHandle,
+    owner: LockOwner,
+    start: u64,
+    end: u64,
+    typ: i32,
+    pid: u32,
+) -> LockRequest {
+    let kind = match typ {
+        libc::F_RDLCK => Some(LockKind::Shared),
+        libc::F_WRLCK => Some(LockKind::Exclusive),
+        _ => None,
+    };
+    LockRequest { handle: fh.0, owner: owner.0, kind, start, end, pid }
 }
 
 fn rename_mode(flags: RenameFlags) -> Result<RenameMode> {
@@ -257,11 +244,7 @@ fn rename_mode(flags: RenameFlags) -> Result<RenameMode> {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &fuser::Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        let form = if self.is_local() {
-            FLAGS_LOCAL
-        } else {
-            FLAGS_SHARED
-        };
+        let form = if self.is_local() { FLAGS_LOCAL } else { FLAGS_SHARED };
         for flag in FLAGS.into_iter().chain(form) {
             if config.add_capabilities(flag).is_err() {
                 tracing::debug!(?flag, "the kernel does not offer this");
@@ -295,8 +278,7 @@ impl Filesystem for Adapter {
                         }
                     }
                 };
-                self.runner
-                    .run(request, make, |result| entry_reply(result, false, reply));
+                self.runner.run(request, make, |result| entry_reply(result, false, reply));
             }
             _ => {
                 let make = move |parent, name| {
@@ -325,9 +307,7 @@ impl Filesystem for Adapter {
             async move { view.getattr(target).await }
         };
         match self.request("getattr", ino) {
-            Ok(request) => self
-                .runner
-                .run(request, make, |result| attr_reply(result, reply)),
+            Ok(request) => self.runner.run(request, make, |result| attr_reply(result, reply)),
             Err(error) => reply.error(errno(&error)),
         }
     }
@@ -368,9 +348,7 @@ impl Filesystem for Adapter {
             async move { view.setattr(who, target, set).await }
         };
         match self.request("setattr", ino) {
-            Ok(request) => self
-                .runner
-                .run(request, make, |result| attr_reply(result, reply)),
+            Ok(request) => self.runner.run(request, make, |result| attr_reply(result, reply)),
             Err(error) => reply.error(errno(&error)),
         }
     }
@@ -416,13 +394,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let (perm, umask) = (perm(mode), perm(umask));
-        let node = NewNode {
-            kind: Kind::Dir,
-            perm,
-            umask,
-            rdev: 0,
-            target: Bytes::new(),
-        };
+        let node = NewNode { kind: Kind::Dir, perm, umask, rdev: 0, target: Bytes::new() };
         self.make("mkdir", req, parent, name, node, reply);
     }
 
@@ -435,13 +407,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
-        let node = NewNode {
-            kind: Kind::Symlink,
-            perm: 0o777,
-            umask: 0,
-            rdev: 0,
-            target,
-        };
+        let node = NewNode { kind: Kind::Symlink, perm: 0o777, umask: 0, rdev: 0, target };
         self.make("symlink", req, parent, link_name, node, reply);
     }
 
@@ -475,13 +441,7 @@ impl Filesystem for Adapter {
         self.runner.run(request, make, move |result| match result {
             Ok(node) => {
                 let (ttl, attr) = (node.attr_ttl, file_attr(&node));
-                reply.created(
-                    &ttl,
-                    &attr,
-                    GENERATION,
-                    handle,
-                    FopenFlags::FOPEN_KEEP_CACHE,
-                );
+                reply.created(&ttl, &attr, GENERATION, handle, FopenFlags::FOPEN_KEEP_CACHE);
             }
             Err(error) => reply.error(errno(&error)),
         });
@@ -508,11 +468,7 @@ impl Filesystem for Adapter {
         let (view, who) = (self.runner.view.clone(), who(req));
         let decoded = || -> Result<_> {
             let names = [Name::new(name.as_bytes())?, Name::new(newname.as_bytes())?];
-            Ok((
-                names,
-                rename_mode(flags)?,
-                view.pair(parent.0, newparent.0)?,
-            ))
+            Ok((names, rename_mode(flags)?, view.pair(parent.0, newparent.0)?))
         };
         let (names, mode, pair) = match decoded() {
             Ok(decoded) => decoded,
@@ -581,9 +537,7 @@ impl Filesystem for Adapter {
             async move { view.read(target, offset, size).await }
         };
         match self.request("read", ino) {
-            Ok(request) => self
-                .runner
-                .run(request, make, |result| data_reply(result, reply)),
+            Ok(request) => self.runner.run(request, make, |result| data_reply(result, reply)),
             Err(error) => reply.error(errno(&error)),
         }
     }
@@ -615,11 +569,10 @@ impl Filesystem for Adapter {
         };
         match self.request("write", ino) {
             Ok(request) => {
-                self.runner
-                    .run(Request { bytes, ..request }, make, |result| match result {
-                        Ok(written) => reply.written(written),
-                        Err(error) => reply.error(errno(&error)),
-                    });
+                self.runner.run(Request { bytes, ..request }, make, |result| match result {
+                    Ok(written) => reply.written(written),
+                    Err(error) => reply.error(errno(&error)),
+                });
             }
             Err(error) => reply.error(errno(&error)),
         }
@@ -628,27 +581,33 @@ impl Filesystem for Adapter {
     fn flush(
         &self,
         _req: &fuser::Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _fh: FileHandle,
-        _lock_owner: LockOwner,
+        lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        match self.is_local() {
-            true => reply.error(Errno::ENOSYS),
-            false => reply.ok(),
+        if self.is_local() {
+            return reply.error(Errno::ENOSYS);
         }
+        if let Ok(target) = self.runner.view.target(ino.0) {
+            self.runner.view.closed(&target, lock_owner.0);
+        }
+        reply.ok();
     }
 
     fn release(
         &self,
         _req: &fuser::Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
+        ino: INodeNo,
+        fh: FileHandle,
         _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
+        lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        if let Ok(target) = self.runner.view.target(ino.0) {
+            self.runner.view.released(&target, fh.0, lock_owner.map(|owner| owner.0));
+        }
         reply.ok();
     }
 
@@ -795,9 +754,7 @@ impl Filesystem for Adapter {
         };
         match self.request("getxattr", ino) {
             Ok(request) => {
-                self.runner.run(request, make, move |result| {
-                    xattr_reply(result, size, reply)
-                });
+                self.runner.run(request, make, move |result| xattr_reply(result, size, reply));
             }
             Err(error) => reply.error(errno(&error)),
         }
@@ -811,9 +768,7 @@ impl Filesystem for Adapter {
         };
         match self.request("listxattr", ino) {
             Ok(request) => {
-                self.runner.run(request, make, move |result| {
-                    xattr_reply(result, size, reply)
-                });
+                self.runner.run(request, make, move |result| xattr_reply(result, size, reply));
             }
             Err(error) => reply.error(errno(&error)),
         }
@@ -922,32 +877,58 @@ impl Filesystem for Adapter {
     fn getlk(
         &self,
         _req: &fuser::Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _lock_owner: LockOwner,
-        _start: u64,
-        _end: u64,
-        _typ: i32,
-        _pid: u32,
+        ino: INodeNo,
+        fh: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
         reply: ReplyLock,
     ) {
-        reply.error(Errno::ENOSYS);
+        let view = &self.runner.view;
+        let lock = lock_request(fh, lock_owner, start, end, typ, pid);
+        let found = view.target(ino.0).and_then(|target| view.get_lock(&target, &lock));
+        match found {
+            Ok(Some(held)) => {
+                let typ = match held.kind {
+                    LockKind::Shared => libc::F_RDLCK,
+                    LockKind::Exclusive => libc::F_WRLCK,
+                };
+                reply.locked(held.start, held.end, typ, held.pid);
+            }
+            Ok(None) => reply.locked(0, 0, libc::F_UNLCK, 0),
+            Err(error) => reply.error(errno(&error)),
+        }
     }
 
     fn setlk(
         &self,
-        _req: &fuser::Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _lock_owner: LockOwner,
-        _start: u64,
-        _end: u64,
-        _typ: i32,
-        _pid: u32,
-        _sleep: bool,
+        req: &fuser::Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
+        sleep: bool,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
+        let (view, who) = (self.runner.view.clone(), who(req));
+        let lock = lock_request(fh, lock_owner, start, end, typ, pid);
+        let request = match self.request("setlk", ino) {
+            Ok(request) => request,
+            Err(error) => return reply.error(errno(&error)),
+        };
+        let target = request.target.clone();
+        let future = async move { view.set_lock(who, target, lock, sleep).await };
+        self.runner.run_unbounded(request, future, |result| match result {
+            Ok(LockAnswer::Done) => reply.ok(),
+            Ok(LockAnswer::Interrupted) => reply.error(Errno::EINTR),
+            Ok(LockAnswer::Unknown) => reply.error(Errno::ENOLCK),
+            Err(error) => reply.error(errno(&error)),
+        });
     }
 
     // What is left has no meaning here; without these the transport would log every request.
@@ -1035,8 +1016,7 @@ impl Adapter {
             let (view, name) = (view.clone(), name.clone());
             async move { view.remove(who, target, name, dir).await }
         };
-        self.runner
-            .run(request, make, |result| empty_reply(&result, reply));
+        self.runner.run(request, make, |result| empty_reply(&result, reply));
     }
 
     fn sync(&self, op: &'static str, ino: INodeNo, reply: ReplyEmpty) {

@@ -99,9 +99,7 @@ fn system_time(time: Time) -> SystemTime {
         0.. => UNIX_EPOCH.checked_add(seconds),
         _ => UNIX_EPOCH.checked_sub(seconds),
     };
-    whole
-        .and_then(|whole| whole.checked_add(nsec))
-        .unwrap_or(UNIX_EPOCH)
+    whole.and_then(|whole| whole.checked_add(nsec)).unwrap_or(UNIX_EPOCH)
 }
 
 /// A time that `setattr` sets.
@@ -113,16 +111,10 @@ pub fn set_time(time: TimeOrNow) -> SetTime {
         return SetTime::Now;
     };
     let (sec, nsec) = match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => (
-            i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-            after.subsec_nanos(),
-        ),
+        Ok(after) => (i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos()),
         Err(before) => {
             let before = before.duration();
-            (
-                0i64.saturating_sub_unsigned(before.as_secs()),
-                before.subsec_nanos(),
-            )
+            (0i64.saturating_sub_unsigned(before.as_secs()), before.subsec_nanos())
         }
     };
     SetTime::At(Time { sec, nsec })
@@ -136,14 +128,8 @@ mod tests {
     fn times_survive_the_way_to_the_kernel() {
         for time in [
             Time { sec: 0, nsec: 0 },
-            Time {
-                sec: 1,
-                nsec: 999_999_999,
-            },
-            Time {
-                sec: -2,
-                nsec: 800_000_000,
-            },
+            Time { sec: 1, nsec: 999_999_999 },
+            Time { sec: -2, nsec: 800_000_000 },
             Time { sec: -2, nsec: 0 },
         ] {
             let whole = system_time(time);
@@ -160,10 +146,7 @@ mod tests {
     fn a_time_before_1970_is_set_as_the_caller_gave_it() {
         // What the transport makes of -2 s + 0.8 s.
         let garbled = UNIX_EPOCH - Duration::new(2, 800_000_000);
-        let expected = SetTime::At(Time {
-            sec: -2,
-            nsec: 800_000_000,
-        });
+        let expected = SetTime::At(Time { sec: -2, nsec: 800_000_000 });
         assert_eq!(set_time(TimeOrNow::SpecificTime(garbled)), expected);
     }
 

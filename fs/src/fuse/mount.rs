@@ -1,6 +1,6 @@
 //! Mounting and unmounting: by the system call where the daemon may, else by `fusermount3`.
 //!
-//! Mounts are `nosuid` and `nodev` (see `decisions/mount-options.md`). A mount that an earlier
+//! Mounts are `nosuid` and `nodev` (see `fs/decisions/0002-mount-options.md`). A mount that an earlier
 //! daemon left dead is detached; one that lives is never touched.
 
 use std::io::{self, IoSliceMut};
@@ -83,10 +83,7 @@ impl MountPoint {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(&resolved, flags, Mode::empty());
         let directory = directory.map_err(|errno| io(errno.into()))?;
-        Ok(Self {
-            path: resolved,
-            directory,
-        })
+        Ok(Self { path: resolved, directory })
     }
 
     /// A directory that another process opened and handed over; `path` is what it calls it.
@@ -123,17 +120,10 @@ impl MountPoint {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let device = rustix::fs::open("/dev/fuse", flags, Mode::empty())?;
         let (uid, gid) = match access {
-            Access::All => (
-                rustix::process::getuid().as_raw(),
-                rustix::process::getgid().as_raw(),
-            ),
+            Access::All => (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
             Access::Only(uid, gid) => (uid, gid),
         };
-        let other = if access == Access::All {
-            ",allow_other"
-        } else {
-            ""
-        };
+        let other = if access == Access::All { ",allow_other" } else { "" };
         let fd = device.as_raw_fd();
         let data = format!(
             "fd={fd},rootmode=40000,user_id={uid},group_id={gid},default_permissions{other}"
@@ -151,11 +141,7 @@ impl MountPoint {
         let io = |error: io::Error| MountError::Io(self.path.clone(), error);
         let (ours, theirs) = UnixStream::pair().map_err(io)?;
         rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).map_err(|e| io(e.into()))?;
-        let other = if access == Access::All {
-            ",allow_other"
-        } else {
-            ""
-        };
+        let other = if access == Access::All { ",allow_other" } else { "" };
         let options = format!("default_permissions,subtype=yadokari,fsname=yadokari{other}");
         let helper = Command::new("fusermount3")
             .args(["-o", &options, "--"])
@@ -188,12 +174,7 @@ pub fn receive_fd(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut buffers = [IoSliceMut::new(&mut byte)];
-    rustix::net::recvmsg(
-        socket,
-        &mut buffers,
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
+    rustix::net::recvmsg(socket, &mut buffers, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
     Ok(ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
@@ -202,10 +183,7 @@ pub fn receive_fd(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
 
 /// Whether the daemon of the mount at `point` is gone.
 fn is_dead(point: &Path) -> bool {
-    matches!(
-        rustix::fs::statfs(point),
-        Err(Errno::NOTCONN | Errno::CONNABORTED)
-    )
+    matches!(rustix::fs::statfs(point), Err(Errno::NOTCONN | Errno::CONNABORTED))
 }
 
 /// Unmounts; `lazy` detaches it now and lets open files go on until they are closed.
@@ -213,11 +191,7 @@ fn is_dead(point: &Path) -> bool {
 /// # Errors
 /// `EBUSY` where it is in use and not `lazy`; those of the system.
 pub fn unmount(point: &Path, lazy: bool) -> io::Result<()> {
-    let flags = if lazy {
-        UnmountFlags::DETACH
-    } else {
-        UnmountFlags::empty()
-    };
+    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     match rustix::mount::unmount(point, flags | UnmountFlags::NOFOLLOW) {
         Err(Errno::PERM) => unmount_by_helper(point, lazy),
         result => Ok(result?),
@@ -226,10 +200,7 @@ pub fn unmount(point: &Path, lazy: bool) -> io::Result<()> {
 
 fn unmount_by_helper(point: &Path, lazy: bool) -> io::Result<()> {
     let how = if lazy { "-uz" } else { "-u" };
-    let said = Command::new("fusermount3")
-        .args([how, "--"])
-        .arg(point)
-        .output()?;
+    let said = Command::new("fusermount3").args([how, "--"]).arg(point).output()?;
     match said.status.success() {
         true => Ok(()),
         false => Err(io::Error::new(

@@ -23,11 +23,7 @@ pub struct Mounted {
 /// Those of reading `/proc`.
 pub fn mounted_at(point: &Path) -> io::Result<Option<Mounted>> {
     let all = fs::read("/proc/self/mountinfo")?;
-    Ok(all
-        .split(|&b| b == b'\n')
-        .filter_map(parse)
-        .filter(|m| m.point == point)
-        .next_back())
+    Ok(all.split(|&b| b == b'\n').filter_map(parse).rfind(|m| m.point == point))
 }
 
 /// A path without symbolic links, found without asking what is mounted at it.
@@ -54,11 +50,7 @@ fn parse(line: &[u8]) -> Option<Mounted> {
     let device = text(fields.nth(2)?);
     let point = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
     let fstype = text(fields.skip_while(|field| *field != b"-").nth(1)?);
-    Some(Mounted {
-        device,
-        point,
-        fstype,
-    })
+    Some(Mounted { device, point, fstype })
 }
 
 /// Undoes the octal escapes of blanks and backslashes.

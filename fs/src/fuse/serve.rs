@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use super::errno::is_fault;
-use crate::home::{Error, Result};
+use crate::home::{Error, ErrorKind, Result};
 use crate::view::{Target, View, add};
 
 /// One request: what it is called in the log, and whom it is for.
@@ -55,11 +55,8 @@ impl Runner {
             add(&at.slot.counters.requests, 1);
         }
         let mut future = Box::pin(make(request.target.clone()));
-        let first = {
-            let _runtime = self.runtime.enter();
-            let _span = span.enter();
-            poll_once(future.as_mut())
-        };
+        let _runtime = self.runtime.enter();
+        let first = span.in_scope(|| poll_once(future.as_mut()));
         match first {
             Poll::Ready(result) => finish(&request, result, done),
             Poll::Pending => self.wait(request, span, future, make, done),
@@ -145,6 +142,9 @@ fn finish<T>(request: &Request, result: Result<T>, done: impl FnOnce(Result<T>))
             Target::Homes => ("", request.number),
             Target::Inside(at, ino) => {
                 add(&at.slot.counters.failed, 1);
+                if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Closed) {
+                    at.slot.give_up();
+                }
                 (&*at.slot.name, ino.0)
             }
         };

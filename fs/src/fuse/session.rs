@@ -36,11 +36,7 @@ impl Default for Invalidations {
     fn default() -> Self {
         let (changes, receiver) = sync_channel(CHANGES_MAX);
         let receiver = parking_lot::Mutex::new(Some(receiver));
-        Self {
-            changes,
-            overrun: AtomicBool::new(false),
-            receiver,
-        }
+        Self { changes, overrun: AtomicBool::new(false), receiver }
     }
 }
 
@@ -79,11 +75,7 @@ impl Session {
         // Who may use the mount is decided by the kernel, from the mount's options.
         let session =
             fuser::Session::from_fd(Adapter::new(runner), device, SessionACL::All, config)?;
-        let sender = Sender {
-            view: Arc::downgrade(&view),
-            notifier: session.notifier(),
-            raw,
-        };
+        let sender = Sender { view: Arc::downgrade(&view), notifier: session.notifier(), raw };
         let changes = invalidations.receiver.lock().take();
         let changes = changes.ok_or_else(|| io::Error::other("a mount is served only once"))?;
         let overrun = Arc::downgrade(invalidations);
@@ -92,15 +84,13 @@ impl Session {
             .spawn(move || sender.run(&changes, &overrun))?;
         let ended = Arc::new(OnceLock::new());
         let done = Arc::clone(&ended);
-        let thread = std::thread::Builder::new()
-            .name("fuse".into())
-            .spawn(move || {
-                let result = session.run();
-                view.detach();
-                let _ = done.set(());
-                on_end();
-                result
-            })?;
+        let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || {
+            let result = session.run();
+            view.detach();
+            let _ = done.set(());
+            on_end();
+            result
+        })?;
         Ok(Self { thread, ended })
     }
 
@@ -115,9 +105,7 @@ impl Session {
     /// # Errors
     /// What ended the event loops, if not the unmounting.
     pub fn join(self) -> io::Result<()> {
-        self.thread
-            .join()
-            .map_err(|_| io::Error::other("an event loop panicked"))?
+        self.thread.join().map_err(|_| io::Error::other("an event loop panicked"))?
     }
 }
 
@@ -150,13 +138,11 @@ impl Sender {
         match change {
             Change::Inode { ino, data } => {
                 let from = if *data { 0 } else { -1 };
-                self.notifier
-                    .inval_inode(INodeNo(view.number(volume, *ino)), from, 0)
+                self.notifier.inval_inode(INodeNo(view.number(volume, *ino)), from, 0)
             }
             Change::Entry { parent, name } => {
                 let parent = INodeNo(view.number(volume, *parent));
-                self.notifier
-                    .inval_entry(parent, OsStr::from_bytes(name.as_bytes()))
+                self.notifier.inval_entry(parent, OsStr::from_bytes(name.as_bytes()))
             }
         }
     }

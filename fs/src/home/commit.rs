@@ -222,6 +222,9 @@ impl Core {
         accounts: &mut Accounts,
     ) -> Result<()> {
         let mut refs: BTreeMap<RefKey, i64> = std::mem::take(&mut txn.refs).into_iter().collect();
+        for id in txn.smalls.keys() {
+            refs.entry(RefKey::Small(*id)).or_insert(0);
+        }
         // What nothing in this commit refers to any more may be free now.
         let watched: Vec<RefKey> = ledger.watched.iter().copied().collect();
         for key in watched {

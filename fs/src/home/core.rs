@@ -119,6 +119,7 @@ impl Core {
         if !self.tenure.is_valid() {
             self.patient(self.tenure.admit()).await?;
         }
+        let mut gone = None;
         for _ in 0..TRIES_MAX {
             let stop = {
                 let mut state = self.state.lock();
@@ -132,7 +133,13 @@ impl Core {
             };
             match stop {
                 Stop::Fail(error) => return Err(error),
-                Stop::Need(need) => self.patient(self.load(&need)).await?,
+                Stop::Need(need) => match self.patient(self.load(&need)).await {
+                    // What named it may be gone as well by now: once more.
+                    Err(Error(ErrorKind::Stale)) if gone.as_ref() != Some(&need) => {
+                        gone = Some(need);
+                    }
+                    loaded => loaded?,
+                },
                 Stop::Gate => self.patient(self.pass_gate()).await?,
             }
         }

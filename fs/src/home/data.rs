@@ -20,6 +20,9 @@ const APPEND_BYTES_MAX: usize = 64 << 10;
 /// Most bytes that one call clones; callers come back for the rest.
 pub const COPY_BYTES_MAX: u64 = 1 << 30;
 
+/// Most bytes that one call reserves: each window of them is an extent.
+const RESERVE_BYTES_MAX: u64 = 16 << 40;
+
 /// A part of what a read gives.
 #[derive(Clone, Debug)]
 pub enum Part {
@@ -43,6 +46,18 @@ impl State {
         if file.durable.is_none() {
             file.durable =
                 Some(DataPart { size: attr.size, mtime: attr.mtime, charged: attr.charged });
+        }
+    }
+
+    /// Before `range` of a file changes: a kept tail that it touches is not the file's any more.
+    fn begin_change(&mut self, ino: Ino, range: &Range<u64>) {
+        self.begin_data(ino);
+        if let Some(file) = self.inodes.get_mut(&ino).and_then(|i| i.file.as_mut())
+            && let Some((start, content)) = &file.tail
+            && range.start < start + content.len() as u64
+            && *start < range.end
+        {
+            file.tail = None;
         }
     }
 
@@ -89,7 +104,7 @@ impl State {
         if len == 0 {
             return Ok(0);
         }
-        self.begin_data(ino);
+        self.begin_change(ino, &(offset..offset + len));
         let data = data.slice(..usize::try_from(len).expect("a part of a buffer in memory"));
         let inode = self.file(ino)?;
         let (freed, taken) = put_data(inode, offset, data, grant);
@@ -122,13 +137,10 @@ impl State {
         if let Some(windows) = contents(self.file(ino)?).extents.missing_behind(size) {
             return Err(Stop::Need(Need::Extents(ino, windows)));
         }
-        self.begin_data(ino);
+        self.begin_change(ino, &cut);
         let inode = self.file(ino)?;
         let freed = contents_mut(inode).extents.carve(cut);
         inode.attr.size = size;
-        if size == 0 {
-            contents_mut(inode).tail = None;
-        }
         self.data_changed(ino, freed, 0, 0, now);
         Ok(())
     }
@@ -148,6 +160,9 @@ impl State {
         }
         let end = offset.checked_add(len).filter(|end| *end <= FILE_BYTES_MAX);
         let Some(end) = end else { return Err(ErrorKind::FileTooLarge.into()) };
+        if what != Falloc::PunchHole && len > RESERVE_BYTES_MAX {
+            return Err(ErrorKind::NoSpace.into());
+        }
         let inode = self.file_range(ino, &(offset..end))?;
         let covered = contents(inode).extents.covered(offset..end);
         let keep_size = match what {
@@ -157,7 +172,7 @@ impl State {
                 keep_size
             }
         };
-        self.begin_data(ino);
+        self.begin_change(ino, &(offset..end));
         let inode = self.file(ino)?;
         let extents = &mut contents_mut(inode).extents;
         let (freed, taken) = match what {
@@ -179,9 +194,11 @@ impl State {
             return Err(ErrorKind::NoData.into());
         }
         let mut from = offset;
+        let mut windows = 1_u64;
         while from < size {
-            // Window by window: the answer is mostly near.
-            let to = ((from / WINDOW_BYTES + 1) * WINDOW_BYTES).min(size);
+            // The answer is mostly near; where it is not, a few steps reach any end.
+            let to = (from / WINDOW_BYTES + windows).saturating_mul(WINDOW_BYTES).min(size);
+            windows = windows.saturating_mul(2);
             let extents = &contents(self.file_range(ino, &(from..to))?).extents;
             match whence {
                 Seek::Data => {
@@ -232,7 +249,7 @@ impl State {
         let covered = contents(self.file_range(to.0, &(to.1..end))?).extents.covered(to.1..end);
         let taken: u64 = parts.iter().map(|(_, len, _)| len).sum();
         self.check_quota(taken.saturating_sub(covered), 0)?;
-        self.begin_data(to.0);
+        self.begin_change(to.0, &(to.1..end));
         let inode = self.file(to.0)?;
         let extents = &mut contents_mut(inode).extents;
         let freed = extents.carve(to.1..end);

@@ -16,6 +16,9 @@ use super::record::{ExtentRecord, Place};
 /// Extents are read in windows of this size, and no saved extent crosses a multiple of it.
 pub const WINDOW_BYTES: u64 = 64 << 20;
 
+/// A range of more windows than this is read whole: it is that of a file with long holes.
+const WINDOWS_APART_MAX: u64 = 4096;
+
 /// Where the bytes of an extent are.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -174,6 +177,12 @@ impl ExtentMap {
             return None;
         }
         let (first, last) = (range.start / WINDOW_BYTES, (range.end - 1) / WINDOW_BYTES);
+        if self.known_from.is_some_and(|from| from <= first) {
+            return None;
+        }
+        if last - first >= WINDOWS_APART_MAX {
+            return Some(first..u64::MAX);
+        }
         let start = (first..=last).find(|window| !self.knows(*window))?;
         let mut end = start + 1;
         while end <= last && end - start < max && !self.knows(end) {

@@ -23,6 +23,9 @@ mod dirty;
 mod error;
 mod extent;
 mod flush;
+#[cfg(test)]
+mod format;
+pub mod fsck;
 mod holds;
 pub mod homes;
 mod key;
@@ -53,6 +56,9 @@ use tokio::sync::broadcast;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
+pub use lock::{
+    Lock, LockKind, LockOwner, LockSpace, LockTable, Progress, RANGE_END_MAX, WaiterId,
+};
 pub use open::OpenHome;
 pub use tenure::{Tenure, Undisputed};
 pub use types::*;
@@ -146,7 +152,8 @@ impl Shared {
     fn inodes_per_home(&self) -> usize {
         const INODES_MIN: usize = 2_000;
         let homes = self.open_homes.load(Ordering::Relaxed).max(1);
-        (self.config.cached_inodes_max / homes).max(INODES_MIN)
+        let most = self.config.cached_inodes_max;
+        (most / homes).max(INODES_MIN.min(most))
     }
 }
 
@@ -222,8 +229,9 @@ impl Home {
         let mut state = self.core.state.lock();
         state.forget(client, ino, count);
         let reap = !state.reap.is_empty();
+        let freed = state.txn.is_started() && !self.core.armed.swap(true, Ordering::Relaxed);
         drop(state);
-        if reap {
+        if reap || freed {
             self.core.wake.notify_one();
         }
     }

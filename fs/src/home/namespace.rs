@@ -464,6 +464,7 @@ impl State {
         if page.len() < max && dir.known_to != u64::MAX {
             return Err(Stop::Need(Need::Dir(ino, dir.known_to)));
         }
+        page.truncate(max);
         if attrs {
             self.fill_attrs(&mut page)?;
         }

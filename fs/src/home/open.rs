@@ -14,7 +14,7 @@ use super::clean::Graves;
 use super::core::{Core, Durable};
 use super::dirty::HomeBudget;
 use super::error::{Error, ErrorKind, Result};
-use super::holds::Holds;
+use super::holds::{Holds, RefKey};
 use super::key;
 use super::namespace::DIR_SIZE;
 use super::reader::{JoinPath, Reader};
@@ -195,9 +195,14 @@ impl Core {
             let rows = self.table.scan(range.clone(), ROWS).await?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             range.start = [last, &[0][..]].concat();
-            for (_, value) in &rows {
-                let (ino, _, data) = decode_small(value)?;
+            for (key, value) in &rows {
+                let (ino, refs, data) = decode_small(value)?;
                 let mut state = self.state.lock();
+                if let (0, Some(id)) = (refs, key::number_of(key)) {
+                    // It was held when an earlier daemon ended; the next commit frees it.
+                    state.txn.refs.entry(RefKey::Small(id)).or_insert(0);
+                    state.txn.start();
+                }
                 state.small_bytes += data.len() as u64;
                 state.untidy.insert(ino, Untidy { since: Instant::now(), blocks: None });
             }
@@ -220,7 +225,7 @@ impl Core {
         if first {
             self.shared.open_homes.fetch_sub(1, Ordering::Relaxed);
             self.state.lock().failed.get_or_insert_with(|| Error::from(ErrorKind::Closed));
-            self.table.close().await?;
+            self.patient(self.table.close()).await?;
         }
         synced.and(ended)
     }

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::error::Result;
+use super::extent::ExtentMap;
 use super::key;
 use super::record::ExtentRecord;
 use super::types::Ino;
@@ -40,7 +41,11 @@ impl Core {
                 state.bury(ino);
                 return Ok(());
             }
-            inode.file = None;
+            // The record goes on saying that the extents are records of their own.
+            if let Some(file) = inode.file.as_mut() {
+                file.extents = ExtentMap::unknown();
+                file.durable = None;
+            }
             (keyed, inode.changed)
         };
         debug_assert!(keyed, "inline extents are freed at once");

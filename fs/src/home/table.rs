@@ -25,10 +25,10 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
-use slatedb::config::{ReadOptions, ScanOptions, Settings};
+use slatedb::config::{DbReaderOptions, ReadOptions, ScanOptions, Settings};
 use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
 use slatedb::db_cache::{DbCache, SplitCache};
-use slatedb::{CloseReason, Db, DbReader, DbReaderMode, WriteBatch};
+use slatedb::{CloseReason, Db, DbReader, DbReaderMode, DbSnapshot, WriteBatch};
 
 use super::error::{Error, ErrorKind, Result};
 use upkeep::Upkeep;
@@ -46,6 +46,8 @@ const MANIFEST_POLL: Duration = Duration::from_secs(600);
 /// First and longest pause before a database that closed itself is opened again.
 const REOPEN_MIN: Duration = Duration::from_millis(50);
 const REOPEN_MAX: Duration = Duration::from_secs(2);
+/// A reader that looks for changes this rarely shows one moment.
+const STILL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bytes that a scan reads ahead.
 const SCAN_AHEAD_BYTES: usize = 256 << 10;
 
@@ -230,21 +232,20 @@ impl Table {
     /// `Fenced`. Anything else is tried again until it works.
     pub async fn write(&self, txn: u64, batch: Batch) -> Result<()> {
         let write_batch = batch.to_write_batch(txn);
-        self.inner.pending.lock().push_back((txn, batch));
+        // Under one lock: opening again takes what is pending, or this sees the new database.
+        let db = {
+            let mut pending = self.inner.pending.lock();
+            pending.push_back((txn, batch));
+            self.inner.db()
+        };
         self.upkeep.wake();
-        loop {
-            let db = self.inner.db();
-            // Opening again applied what was pending by then: this batch, or not yet.
-            if self.inner.applied.load(Ordering::Acquire) >= txn {
-                return Ok(());
+        match db.write(write_batch).await {
+            Ok(_handle) => {
+                self.inner.applied.fetch_max(txn, Ordering::AcqRel);
+                Ok(())
             }
-            match db.write(write_batch.clone()).await {
-                Ok(_handle) => {
-                    self.inner.applied.fetch_max(txn, Ordering::AcqRel);
-                    return Ok(());
-                }
-                Err(error) => self.inner.recover(&db, &error).await?,
-            }
+            // Opening again applies what is pending, this batch included.
+            Err(error) => self.inner.recover(&db, &error).await,
         }
     }
 
@@ -264,6 +265,16 @@ impl Table {
         }
         self.inner.pending.lock().retain(|(txn, _)| *txn > written);
         Ok(())
+    }
+
+    /// The records as they are at this moment, whatever is written later.
+    ///
+    /// # Errors
+    /// `Closed`, `Fenced`, or `Unavailable` while the tables are being opened again.
+    pub fn view(&self) -> Result<TableView> {
+        let snapshot =
+            self.inner.db().snapshot().map_err(|error| explain(&self.inner.path, &error))?;
+        Ok(TableView { path: self.inner.path.clone(), snapshot })
     }
 
     /// Gives the tables up. What was not flushed may be lost.
@@ -287,31 +298,37 @@ impl Inner {
 
     /// After an error of `failed`: waits for a database that works, or gives what is final.
     async fn recover(self: &Arc<Self>, failed: &Arc<Db>, error: &slatedb::Error) -> Result<()> {
-        match error.kind() {
-            slatedb::ErrorKind::Closed(CloseReason::Fenced) => return Err(ErrorKind::Fenced.into()),
-            slatedb::ErrorKind::Closed(CloseReason::Clean) => return Err(ErrorKind::Closed.into()),
-            slatedb::ErrorKind::Data => return Err(explain(&self.path, error)),
-            _ => {}
-        }
         let result = {
             let mut reopening = self.reopening.lock();
             if !Arc::ptr_eq(failed, &self.db()) {
                 return Ok(());
             }
-            let reopening = reopening.get_or_insert_with(|| {
+            // While one is under way an error says little: it fences the one that failed.
+            if reopening.is_none() {
+                self.check_final(error)?;
                 tracing::warn!(tables = %self.path, %error, "the tables closed themselves");
-                self.start_reopening()
-            });
-            reopening.result.clone()
+            }
+            reopening.get_or_insert_with(|| self.start_reopening()).result.clone()
         };
         result.await
+    }
+
+    /// What no opening again mends.
+    fn check_final(&self, error: &slatedb::Error) -> Result<()> {
+        match error.kind() {
+            slatedb::ErrorKind::Closed(CloseReason::Fenced | CloseReason::Clean)
+            | slatedb::ErrorKind::Data => Err(explain(&self.path, error)),
+            _ => Ok(()),
+        }
     }
 
     fn start_reopening(self: &Arc<Self>) -> Reopening {
         let inner = Arc::clone(self);
         let task = tokio::spawn(async move {
             let result = inner.reopen_until_it_works().await;
-            *inner.reopening.lock() = None;
+            if result.is_err() {
+                *inner.reopening.lock() = None;
+            }
             result
         });
         let abort = task.abort_handle();
@@ -346,16 +363,27 @@ impl Inner {
         // The epoch is taken from here on, whatever fails.
         self.epoch.store(db.manifest().writer_epoch(), Ordering::Relaxed);
         let mut applied = read_txn(&db).await.map_err(failed)?;
-        let missing: Vec<_> =
-            self.pending.lock().iter().filter(|(txn, _)| *txn > applied).cloned().collect();
-        for (txn, batch) in missing {
-            db.write(batch.to_write_batch(txn)).await.map_err(failed)?;
-            applied = txn;
+        let db = Arc::new(db);
+        loop {
+            let missing: Vec<_> = {
+                let pending = self.pending.lock();
+                let missing: Vec<_> =
+                    pending.iter().filter(|(txn, _)| *txn > applied).cloned().collect();
+                if missing.is_empty() {
+                    self.applied.store(applied, Ordering::Release);
+                    // Under one lock: who meets an error of the new database starts anew.
+                    let mut reopening = self.reopening.lock();
+                    *self.db.write() = Arc::clone(&db);
+                    *reopening = None;
+                    return Ok(());
+                }
+                missing
+            };
+            for (txn, batch) in missing {
+                db.write(batch.to_write_batch(txn)).await.map_err(failed)?;
+                applied = txn;
+            }
         }
-        // In this order: whoever sees the database knows what it was given.
-        self.applied.store(applied, Ordering::Release);
-        *self.db.write() = Arc::new(db);
-        Ok(())
     }
 }
 
@@ -401,12 +429,7 @@ async fn scan(
     range: Range<Vec<u8>>,
     rows_max: usize,
 ) -> std::result::Result<Vec<(Bytes, Bytes)>, slatedb::Error> {
-    let options = ScanOptions {
-        read_ahead_bytes: if rows_max > 64 { SCAN_AHEAD_BYTES } else { 1 },
-        cache_blocks: true,
-        ..ScanOptions::default()
-    };
-    let mut found = db.scan_with_options(range, &options).await?;
+    let mut found = db.scan_with_options(range, &scan_options(rows_max)).await?;
     let mut rows = Vec::new();
     while rows.len() < rows_max
         && let Some(row) = found.next().await?
@@ -416,12 +439,61 @@ async fn scan(
     Ok(rows)
 }
 
+fn scan_options(rows_max: usize) -> ScanOptions {
+    ScanOptions {
+        read_ahead_bytes: if rows_max > 64 { SCAN_AHEAD_BYTES } else { 1 },
+        cache_blocks: true,
+        ..ScanOptions::default()
+    }
+}
+
 fn explain(path: &str, error: &slatedb::Error) -> Error {
     match error.kind() {
         slatedb::ErrorKind::Closed(CloseReason::Fenced) => ErrorKind::Fenced.into(),
         slatedb::ErrorKind::Closed(CloseReason::Clean) => ErrorKind::Closed.into(),
         slatedb::ErrorKind::Data => Error::corrupt(format_args!("tables {path}: {error}")),
         _ => Error::unavailable(format_args!("tables {path}: {error}")),
+    }
+}
+
+/// The records of one moment.
+pub struct TableView {
+    path: String,
+    snapshot: Arc<DbSnapshot>,
+}
+
+impl TableView {
+    /// A record.
+    ///
+    /// # Errors
+    /// `Closed` when the tables had to be opened again since; `Unavailable`, `Corrupt`.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.snapshot.get(key).await.map_err(|error| explain(&self.path, &error))
+    }
+
+    /// Records in the order of their keys, at most `rows_max`.
+    ///
+    /// # Errors
+    /// As [`TableView::get`].
+    pub async fn scan(
+        &self,
+        range: Range<Vec<u8>>,
+        rows_max: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
+        if range.is_empty() || rows_max == 0 {
+            return Ok(Vec::new());
+        }
+        let failed = |error| explain(&self.path, &error);
+        // What a check reads once shall not drive out what the home reads often.
+        let options = ScanOptions { cache_blocks: false, ..scan_options(rows_max) };
+        let mut found = self.snapshot.scan_with_options(range, &options).await.map_err(failed)?;
+        let mut rows = Vec::new();
+        while rows.len() < rows_max
+            && let Some(row) = found.next().await.map_err(failed)?
+        {
+            rows.push((row.key, row.value));
+        }
+        Ok(rows)
     }
 }
 
@@ -437,7 +509,33 @@ impl TableReader {
     /// # Errors
     /// `Unavailable`, also where there are no tables; `Corrupt`.
     pub async fn open(store: Arc<dyn ObjectStore>, path: &str) -> Result<Self> {
+        Self::open_with(store, path, DbReaderOptions::default()).await
+    }
+
+    /// Opens the tables under `path` as they are now, and goes on showing just that.
+    ///
+    /// # Errors
+    /// As [`TableReader::open`]. Reading may fail as `Unavailable` once a writer has compacted
+    /// and collected what was shown, a minute later at the earliest.
+    pub async fn open_still(store: Arc<dyn ObjectStore>, path: &str) -> Result<Self> {
+        let options =
+            DbReaderOptions { manifest_poll_interval: STILL, ..DbReaderOptions::default() };
+        Self::open_with(store, path, options).await
+    }
+
+    /// The epoch of the last writer.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.reader.manifest().writer_epoch()
+    }
+
+    async fn open_with(
+        store: Arc<dyn ObjectStore>,
+        path: &str,
+        options: DbReaderOptions,
+    ) -> Result<Self> {
         let reader = DbReader::builder(path, store)
+            .with_options(options)
             .with_reader_mode(DbReaderMode::FollowLatest)
             .with_db_cache_disabled()
             .build()
@@ -463,6 +561,9 @@ impl TableReader {
         range: Range<Vec<u8>>,
         rows_max: usize,
     ) -> Result<Vec<(Bytes, Bytes)>> {
+        if range.is_empty() || rows_max == 0 {
+            return Ok(Vec::new());
+        }
         let failed = |error| explain(&self.path, &error);
         let mut found = self.reader.scan(range).await.map_err(failed)?;
         let mut rows = Vec::new();

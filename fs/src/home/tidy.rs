@@ -125,7 +125,11 @@ impl Core {
             Err(_) => return Ok(()),
         };
         for (range, parts) in runs {
-            let Some(pieces) = self.reader.fetch(&self.table, &parts).await? else { continue };
+            let Some(pieces) = self.reader.fetch(&self.table, &parts).await? else {
+                // Not committed yet, or freed meanwhile: looked at again later.
+                self.state.lock().note_untidy(ino, range.start);
+                continue;
+            };
             let mut bytes = BytesMut::with_capacity(pieces.iter().map(bytes::Bytes::len).sum());
             for piece in &pieces {
                 bytes.extend_from_slice(piece);

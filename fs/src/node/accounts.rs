@@ -50,9 +50,7 @@ pub struct Accounts {
 
 impl std::fmt::Debug for Accounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Accounts")
-            .field("uids", &self.uids)
-            .finish_non_exhaustive()
+        f.debug_struct("Accounts").field("uids", &self.uids).finish_non_exhaustive()
     }
 }
 
@@ -69,12 +67,7 @@ impl Accounts {
         ask: impl Fn(&CStr) -> Option<Account> + Send + Sync + 'static,
     ) -> Self {
         let threads = Arc::new(Semaphore::new(THREADS_MAX));
-        Self {
-            ask: Arc::new(ask),
-            uids,
-            threads,
-            kept: Mutex::default(),
-        }
+        Self { ask: Arc::new(ask), uids, threads, kept: Mutex::default() }
     }
 
     /// The user called exactly `name` who may have a home.
@@ -83,12 +76,7 @@ impl Accounts {
     /// `Unavailable` where the name service does not answer in time.
     pub async fn find(&self, name: &str) -> Result<Option<Account>> {
         if let Some((since, account)) = self.kept.lock().get(name)
-            && since.elapsed()
-                < if account.is_some() {
-                    USER_KEPT
-                } else {
-                    NO_USER_KEPT
-                }
+            && since.elapsed() < if account.is_some() { USER_KEPT } else { NO_USER_KEPT }
         {
             return Ok(account.clone());
         }
@@ -113,12 +101,10 @@ impl Accounts {
         let (answer, answered) = oneshot::channel();
         let ask = Arc::clone(&self.ask);
         // Not a thread of the runtime, whose end would wait for one that hangs.
-        let spawned = std::thread::Builder::new()
-            .name("accounts".into())
-            .spawn(move || {
-                let _ = answer.send(ask(&asked));
-                drop(thread);
-            });
+        let spawned = std::thread::Builder::new().name("accounts".into()).spawn(move || {
+            let _ = answer.send(ask(&asked));
+            drop(thread);
+        });
         spawned.ok()?;
         answered.await.ok()
     }
@@ -151,10 +137,7 @@ fn ask_system(name: &CStr) -> Option<Account> {
         let (record, known) = unsafe { (&*found, CStr::from_ptr((*found).pw_name)) };
         // Some services ignore case; a home belongs to the exact name.
         let exact = known == name;
-        return exact.then_some(Account {
-            uid: record.pw_uid,
-            gid: record.pw_gid,
-        });
+        return exact.then_some(Account { uid: record.pw_uid, gid: record.pw_gid });
     }
 }
 
@@ -184,10 +167,7 @@ mod tests {
             Some(Account { uid, gid: uid })
         });
         assert_eq!(accounts.find("root").await.unwrap(), None);
-        let alice = Account {
-            uid: 1001,
-            gid: 1001,
-        };
+        let alice = Account { uid: 1001, gid: 1001 };
         assert_eq!(accounts.find("alice").await.unwrap(), Some(alice));
     }
 

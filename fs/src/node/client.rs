@@ -38,9 +38,7 @@ impl Client {
     /// `NotRunning` where there is none.
     pub fn connect(data_dir: &Path) -> Result<Self, ClientError> {
         match UnixStream::connect(data_dir.join(SOCKET)) {
-            Ok(stream) => Ok(Self {
-                stream: BufReader::new(stream),
-            }),
+            Ok(stream) => Ok(Self { stream: BufReader::new(stream) }),
             Err(error) => match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                     Err(ClientError::NotRunning(data_dir.to_owned()))
@@ -94,10 +92,7 @@ impl Client {
         use rustix::fs::{Mode, OFlags};
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
-        let request = Request::Mount {
-            home: home.to_owned(),
-            path: path.to_owned(),
-        };
+        let request = Request::Mount { home: home.to_owned(), path: path.to_owned() };
         self.request_with(&request, Some(directory.as_fd()), |_| {})
     }
 

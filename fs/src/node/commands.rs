@@ -8,10 +8,11 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::control::{Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, Status};
+use super::control::{Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, Status};
 use super::directory::Homes;
 use super::mounts::Mounts;
 use crate::fuse::{Access, MountPoint};
+use crate::home::fsck::Options;
 use crate::home::{Error, ErrorKind, Quota, Usage};
 use crate::view::{Directory, Head, Slot, Table};
 
@@ -48,23 +49,17 @@ impl Commands {
                 let head = self.head(&name, caller).await?;
                 done(&self.info(&head))
             }
-            Request::HomeCreate {
-                name,
-                owner,
-                bytes,
-                inodes,
-            } => {
+            Request::HomeCreate { name, owner, bytes, inodes } => {
                 master(caller)?;
                 let limits = limits(Quota::NONE, bytes, inodes);
                 let quota = (bytes.is_some() || inodes.is_some()).then_some(limits);
                 let head = self.homes.create(&name, owner, quota).await;
                 done(&self.info(&head.map_err(|error| failed(&name, &error))?))
             }
-            Request::HomeSetQuota {
-                name,
-                bytes,
-                inodes,
-            } => {
+            Request::HomeCheck { name, verify_data } => {
+                self.check(caller, &name, verify_data).await
+            }
+            Request::HomeSetQuota { name, bytes, inodes } => {
                 master(caller)?;
                 self.set_quota(&name, bytes, inodes).await
             }
@@ -91,12 +86,7 @@ impl Commands {
 
     fn status(&self, caller: u32) -> Answer {
         let space = self.homes.space();
-        let open = self
-            .table
-            .all()
-            .iter()
-            .filter(|slot| slot.opened().is_some())
-            .count();
+        let open = self.table.all().iter().filter(|slot| slot.opened().is_some()).count();
         done(&Status {
             pid: std::process::id(),
             since: self.since,
@@ -118,24 +108,25 @@ impl Commands {
     fn stats(&self, caller: u32) -> Answer {
         let slots = self.table.all().into_iter();
         let visible = slots.filter(|slot| is_master(caller) || slot.head().root.uid == caller);
-        let stats = visible.map(|slot| HomeStats {
-            name: slot.name.to_string(),
-            open: slot.opened().is_some(),
-            waiting: slot.gate.running() as u64,
-            counters: slot.counters.now(),
+        let stats = visible.map(|slot| {
+            let open = slot.opened();
+            let held = open.as_ref().map(|open| open.home.stats()).unwrap_or_default();
+            HomeStats {
+                name: slot.name.to_string(),
+                open: open.is_some(),
+                waiting: slot.gate.running() as u64,
+                cached_inodes: held.cached_inodes,
+                dirty_bytes: held.dirty_bytes,
+                trouble: open.and_then(|open| open.home.trouble()),
+                counters: slot.counters.now(),
+            }
         });
         done(&stats.collect::<Vec<_>>())
     }
 
     async fn home_list(&self, caller: u32) -> Answer {
-        let heads = self
-            .homes
-            .list()
-            .await
-            .map_err(|error| failed("the homes", &error))?;
-        let visible = heads
-            .iter()
-            .filter(|head| is_master(caller) || head.root.uid == caller);
+        let heads = self.homes.list().await.map_err(|error| failed("the homes", &error))?;
+        let visible = heads.iter().filter(|head| is_master(caller) || head.root.uid == caller);
         let mut homes: Vec<_> = visible.map(|head| self.info(head)).collect();
         homes.sort_by(|a, b| a.name.cmp(&b.name));
         done(&homes)
@@ -146,10 +137,7 @@ impl Commands {
         let slot = self.table.slot(&head);
         let open = slot.opened();
         let usage = open.as_ref().map_or(head.usage, |open| open.home.usage());
-        let now = Quota {
-            bytes: usage.bytes_limit,
-            inodes: usage.inodes_limit,
-        };
+        let now = Quota { bytes: usage.bytes_limit, inodes: usage.inodes_limit };
         let quota = limits(now, bytes, inodes);
         if let Some(open) = &open {
             open.home.set_quota(quota);
@@ -184,13 +172,22 @@ impl Commands {
         for slot in slots {
             let Some(open) = slot.opened() else { continue };
             if is_master(caller) || slot.head().root.uid == caller {
-                open.home
-                    .sync()
-                    .await
-                    .map_err(|error| failed(&slot.name, &error))?;
+                open.home.sync().await.map_err(|error| failed(&slot.name, &error))?;
             }
         }
         Ok(Value::Null)
+    }
+
+    async fn check(&self, caller: u32, name: &str, verify_data: bool) -> Answer {
+        let slot = self.slot(name, caller).await?;
+        let open = slot.home().await.map_err(|error| failed(name, &error))?;
+        let options = Options { verify_data, in_use: true };
+        let checked = open.home.check(options, &mut |_| {}).await;
+        let report = checked.map_err(|error| failed(name, &error))?;
+        let value = serde_json::to_value(&report)
+            .map_err(|error| failure(FailureKind::Failed, &error.to_string()))?;
+        let (home, text) = (name.to_owned(), report.to_string());
+        done(&Checked { home, clean: report.clean, report: value, text })
     }
 
     async fn mount(
@@ -202,18 +199,11 @@ impl Commands {
     ) -> Answer {
         let slot = self.slot(home, caller).await?;
         let Some(directory) = directory else {
-            return Err(failure(
-                FailureKind::Usage,
-                "no directory came with the request",
-            ));
+            return Err(failure(FailureKind::Usage, "no directory came with the request"));
         };
         let path = mount_path(caller, &path, &directory)?;
         let gid = rustix::fs::fstat(&directory).map_or(0, |stat| stat.st_gid);
-        let access = if caller == 0 {
-            Access::All
-        } else {
-            Access::Only(caller, gid)
-        };
+        let access = if caller == 0 { Access::All } else { Access::Only(caller, gid) };
         let point = MountPoint::from_fd(directory, path);
         let shown = self.mounts.show_one(point, access, slot).await;
         let path = shown.map_err(|error| failure(FailureKind::Failed, &error.to_string()))?;
@@ -223,10 +213,7 @@ impl Commands {
     async fn umount(&self, caller: u32, path: &Path, lazy: bool) -> Answer {
         let mounts = self.visible_mounts(caller);
         if !mounts.iter().any(|mount| mount.path == path) {
-            let what = format!(
-                "{} is no mount of yours that this daemon made",
-                path.display()
-            );
+            let what = format!("{} is no mount of yours that this daemon made", path.display());
             return Err(failure(FailureKind::NotFound, &what));
         }
         match self.mounts.end(path, lazy).await {
@@ -240,18 +227,10 @@ impl Commands {
 
     /// A home that `caller` may use.
     async fn head(&self, name: &str, caller: u32) -> Result<Head, Failure> {
-        let head = self
-            .homes
-            .records()
-            .show(name)
-            .await
-            .map_err(|error| failed(name, &error))?;
+        let head = self.homes.records().show(name).await.map_err(|error| failed(name, &error))?;
         match head {
             Some(head) if is_master(caller) || head.root.uid == caller => Ok(head),
-            _ => Err(failure(
-                FailureKind::NotFound,
-                &format!("there is no home {name}"),
-            )),
+            _ => Err(failure(FailureKind::NotFound, &format!("there is no home {name}"))),
         }
     }
 
@@ -260,10 +239,7 @@ impl Commands {
     }
 
     fn info(&self, head: &Head) -> HomeInfo {
-        let open = self
-            .table
-            .by_volume(head.volume)
-            .and_then(|slot| slot.opened());
+        let open = self.table.by_volume(head.volume).and_then(|slot| slot.opened());
         let usage: Usage = open.as_ref().map_or(head.usage, |open| open.home.usage());
         let limit = |limit: u64| (limit != u64::MAX).then_some(limit);
         HomeInfo {
@@ -289,10 +265,7 @@ fn mount_path(caller: u32, asked: &Path, directory: &OwnedFd) -> Result<PathBuf,
         return Err(refused(format!("{} is not a directory", asked.display())));
     }
     if caller != 0 && (stat.st_uid != caller || stat.st_mode & 0o200 == 0) {
-        return Err(refused(format!(
-            "{} is not a directory of yours",
-            asked.display()
-        )));
+        return Err(refused(format!("{} is not a directory of yours", asked.display())));
     }
     use std::os::fd::AsRawFd;
     let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
@@ -306,18 +279,12 @@ fn is_master(caller: u32) -> bool {
 fn master(caller: u32) -> Result<(), Failure> {
     match is_master(caller) {
         true => Ok(()),
-        false => Err(failure(
-            FailureKind::Refused,
-            "only the administrator may do this",
-        )),
+        false => Err(failure(FailureKind::Refused, "only the administrator may do this")),
     }
 }
 
 fn limits(now: Quota, bytes: Option<u64>, inodes: Option<u64>) -> Quota {
-    Quota {
-        bytes: bytes.unwrap_or(now.bytes),
-        inodes: inodes.unwrap_or(now.inodes),
-    }
+    Quota { bytes: bytes.unwrap_or(now.bytes), inodes: inodes.unwrap_or(now.inodes) }
 }
 
 fn done(value: &impl Serialize) -> Answer {
@@ -325,10 +292,7 @@ fn done(value: &impl Serialize) -> Answer {
 }
 
 fn failure(kind: FailureKind, message: &str) -> Failure {
-    Failure {
-        kind,
-        message: message.to_owned(),
-    }
+    Failure { kind, message: message.to_owned() }
 }
 
 /// What an error of a home or a store means to whoever gave the command.

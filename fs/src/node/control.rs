@@ -41,6 +41,13 @@ pub enum Request {
         /// Limit of inodes.
         inodes: Option<u64>,
     },
+    /// Checks a home, while it is served where it is open. Gives [`Checked`].
+    HomeCheck {
+        /// Its name.
+        name: String,
+        /// Read every chunk and compare it with its hash.
+        verify_data: bool,
+    },
     /// Changes limits; what is left out stays. Gives [`HomeInfo`].
     HomeSetQuota {
         /// Its name.
@@ -130,6 +137,19 @@ pub enum FailureKind {
     Failed,
 }
 
+/// What a check found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Checked {
+    /// The home.
+    pub home: String,
+    /// True when nothing was found.
+    pub clean: bool,
+    /// The report, with stable field names and sizes in bytes.
+    pub report: serde_json::Value,
+    /// The same for people.
+    pub text: String,
+}
+
 /// How a daemon fares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -194,6 +214,12 @@ pub struct HomeStats {
     pub open: bool,
     /// Requests that wait for the store now.
     pub waiting: u64,
+    /// Inodes in memory.
+    pub cached_inodes: u64,
+    /// Acknowledged bytes that are not in the store yet.
+    pub dirty_bytes: u64,
+    /// The store's failure that is not over.
+    pub trouble: Option<String>,
     /// Counters since the daemon started.
     #[serde(flatten)]
     pub counters: CountersNow,
@@ -205,9 +231,7 @@ mod tests {
 
     #[test]
     fn a_request_is_one_line_that_reads_back() {
-        let request = Request::HomeShow {
-            name: "alice\n".into(),
-        };
+        let request = Request::HomeShow { name: "alice\n".into() };
         let line = serde_json::to_string(&request).unwrap();
         assert_eq!(line, r#"{"command":"home-show","name":"alice\n"}"#);
         assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);

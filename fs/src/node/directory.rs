@@ -65,12 +65,7 @@ impl Homes {
     /// The homes of `records`.
     #[must_use]
     pub fn new(records: Arc<dyn Records>, accounts: Accounts, making: Making) -> Self {
-        Self {
-            records,
-            accounts,
-            making,
-            absent: Mutex::default(),
-        }
+        Self { records, accounts, making, absent: Mutex::default() }
     }
 
     /// Makes a home by command, for a user whom the name service knows or for given ids.
@@ -88,14 +83,7 @@ impl Homes {
             None => self.user(name).await?.ok_or(ErrorKind::NotFound)?,
         };
         let quota = quota.unwrap_or(self.making.quota);
-        let head = self
-            .records
-            .create(NewHome {
-                name: name.to_owned(),
-                owner,
-                quota,
-            })
-            .await?;
+        let head = self.records.create(NewHome { name: name.to_owned(), owner, quota }).await?;
         self.absent.lock().clear();
         tracing::info!(home = name, uid = owner.0, "home made");
         Ok(head)
@@ -111,11 +99,7 @@ impl Homes {
                 let account = self.accounts.find(name).await?;
                 Ok(account.map(|account| (account.uid, account.gid)))
             }
-            Whose::Own {
-                name: own,
-                uid,
-                gid,
-            } => Ok((own == name).then_some((*uid, *gid))),
+            Whose::Own { name: own, uid, gid } => Ok((own == name).then_some((*uid, *gid))),
         }
     }
 
@@ -138,10 +122,7 @@ impl Homes {
     }
 
     fn is_absent(&self, name: &Name) -> bool {
-        self.absent
-            .lock()
-            .get(name)
-            .is_some_and(|since| since.elapsed() < ABSENCE_KEPT)
+        self.absent.lock().get(name).is_some_and(|since| since.elapsed() < ABSENCE_KEPT)
     }
 
     fn note_absent(&self, name: &Name) {

@@ -48,13 +48,8 @@ pub fn lock(data_dir: &Path) -> Result<DataLock, LockError> {
     let path = data_dir.join(NAME);
     let fail = |error: io::Error| LockError::Io(path.clone(), error);
     let mut options = OpenOptions::new();
-    let mut file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(fail)?;
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -75,18 +70,15 @@ pub fn lock(data_dir: &Path) -> Result<DataLock, LockError> {
 
 /// Seconds since 1970.
 pub(super) fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn parse(text: &str) -> Holder {
     let words: Vec<&str> = text.split_whitespace().collect();
     match words[..] {
-        ["pid", pid, "since", since] => Holder {
-            pid: pid.parse().unwrap_or(0),
-            since: since.parse().unwrap_or(0),
-        },
+        ["pid", pid, "since", since] => {
+            Holder { pid: pid.parse().unwrap_or(0), since: since.parse().unwrap_or(0) }
+        }
         _ => Holder { pid: 0, since: 0 },
     }
 }
@@ -110,10 +102,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = lock(dir.path()).unwrap();
         let told = lock(dir.path()).unwrap_err().to_string();
-        assert!(
-            told.contains(&format!("process {}", std::process::id())),
-            "{told}"
-        );
+        assert!(told.contains(&format!("process {}", std::process::id())), "{told}");
         drop(first);
         lock(dir.path()).unwrap();
     }

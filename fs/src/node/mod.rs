@@ -20,6 +20,7 @@ mod mounts;
 mod records;
 mod server;
 mod skeleton;
+mod store_records;
 mod systemd;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub use accounts::{Accounts, uids_of_people};
 pub use directory::{Making, Whose};
 pub use lockfile::{DataLock, Holder, LockError};
 pub use records::{NewHome, Records};
+pub use store_records::StoreRecords;
 
 use crate::fuse::{Access, MountError, MountPoint};
 use crate::home::{Error, ErrorKind, Quota};
@@ -143,9 +145,7 @@ impl Node {
             homes,
             table: Arc::clone(&table),
             mounts,
-            homes_mount: shown
-                .clone()
-                .filter(|_| matches!(config.shows, Shows::Homes(_))),
+            homes_mount: shown.clone().filter(|_| matches!(config.shows, Shows::Homes(_))),
             since: lockfile::now(),
             stop: Arc::new(Notify::new()),
         });
@@ -154,13 +154,7 @@ impl Node {
             tokio::spawn(close_idle(table, config.idle_after)),
         ];
         systemd::notify("READY=1");
-        Ok(RunningNode {
-            commands,
-            socket,
-            shown,
-            tasks,
-            _lock: lock,
-        })
+        Ok(RunningNode { commands, socket, shown, tasks, _lock: lock })
     }
 }
 
@@ -170,10 +164,7 @@ async fn show(
     table: &Arc<Table>,
     mounts: &Mounts,
 ) -> Result<Option<PathBuf>, NodeError> {
-    let own = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let access = match own.0 == 0 || config.allow_other {
         true => Access::All,
         false => Access::Only(own.0, own.1),
@@ -214,16 +205,9 @@ impl RunningNode {
     /// The line that tells scripts that everything serves.
     #[must_use]
     pub fn ready_line(&self) -> String {
-        let shown = self
-            .shown
-            .as_ref()
-            .map(|path| format!(" homes={}", path.display()));
+        let shown = self.shown.as_ref().map(|path| format!(" homes={}", path.display()));
         let socket = self.socket.display();
-        format!(
-            "ready{} control={socket} pid={}",
-            shown.unwrap_or_default(),
-            std::process::id()
-        )
+        format!("ready{} control={socket} pid={}", shown.unwrap_or_default(), std::process::id())
     }
 
     /// Waits for SIGTERM, SIGINT, the `shutdown` command, or the end of the mount from outside.

@@ -47,12 +47,7 @@ impl Mounts {
     /// No mounts yet.
     #[must_use]
     pub fn new(table: Arc<Table>, threads: usize) -> Self {
-        Self {
-            table,
-            threads,
-            served: Mutex::default(),
-            ended: Arc::default(),
-        }
+        Self { table, threads, served: Mutex::default(), ended: Arc::default() }
     }
 
     /// Shows all homes at `point`.
@@ -94,10 +89,7 @@ impl Mounts {
     ) -> Result<PathBuf, MountError> {
         let invalidations = Arc::new(Invalidations::default());
         let view = Arc::new(view(Arc::clone(&invalidations) as Arc<dyn Invalidate>));
-        let runner = Runner {
-            view: Arc::clone(&view),
-            runtime: Handle::current(),
-        };
+        let runner = Runner { view: Arc::clone(&view), runtime: Handle::current() };
         let (ended, threads) = (Arc::clone(&self.ended), self.threads);
         let path = point.path().to_owned();
         let start = move || {
@@ -115,15 +107,7 @@ impl Mounts {
             Access::All => rustix::process::geteuid().as_raw(),
             Access::Only(uid, _) => uid,
         };
-        self.served.lock().insert(
-            path.clone(),
-            Served {
-                session,
-                view,
-                home,
-                uid,
-            },
-        );
+        self.served.lock().insert(path.clone(), Served { session, view, home, uid });
         Ok(path)
     }
 
@@ -133,11 +117,7 @@ impl Mounts {
         let served = self.served.lock();
         let one = |(path, mount): (&PathBuf, &Served)| {
             let home = mount.home.as_ref()?.name.to_string();
-            Some(MountInfo {
-                home,
-                path: path.clone(),
-                uid: mount.uid,
-            })
+            Some(MountInfo { home, path: path.clone(), uid: mount.uid })
         };
         served.iter().filter_map(one).collect()
     }
@@ -180,11 +160,7 @@ impl Mounts {
         let mut alone = Vec::new();
         for (path, mount) in &*self.served.lock() {
             mount.view.drop_home(home);
-            if mount
-                .home
-                .as_ref()
-                .is_some_and(|shown| shown.volume == home.volume)
-            {
+            if mount.home.as_ref().is_some_and(|shown| shown.volume == home.volume) {
                 alone.push(path.clone());
             }
         }
@@ -196,10 +172,7 @@ impl Mounts {
     }
 
     fn has_ended(&self, path: &Path) -> bool {
-        self.served
-            .lock()
-            .get(path)
-            .is_none_or(|mount| mount.session.has_ended())
+        self.served.lock().get(path).is_none_or(|mount| mount.session.has_ended())
     }
 
     /// Paths of all mounts.

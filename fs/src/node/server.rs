@@ -68,11 +68,7 @@ pub async fn serve(listener: UnixListener, commands: Arc<Commands>) {
 
 async fn converse(stream: UnixStream, commands: &Commands) -> io::Result<()> {
     let caller = stream.peer_cred()?.uid();
-    let mut lines = Lines {
-        stream,
-        bytes: Vec::new(),
-        descriptors: VecDeque::new(),
-    };
+    let mut lines = Lines { stream, bytes: Vec::new(), descriptors: VecDeque::new() };
     while let Some((line, descriptor)) = lines.next().await? {
         let reply = match serde_json::from_slice::<Request>(&line) {
             Ok(request) => commands.run(caller, request, descriptor).await,

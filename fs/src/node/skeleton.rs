@@ -28,11 +28,7 @@ pub fn is_untouched(root: &Attr, inodes: u64) -> bool {
 /// Those of the home.
 pub async fn fill(home: &Home, owner: (u32, u32), skeleton: &Path) -> Result<()> {
     let client = home.attach();
-    let caller = Caller {
-        uid: owner.0,
-        gid: owner.1,
-        client,
-    };
+    let caller = Caller { uid: owner.0, gid: owner.1, client };
     let mut open = vec![(skeleton.to_owned(), Ino::ROOT, 0)];
     let mut result = Ok(());
     while let Some((directory, ino, depth)) = open.pop() {
@@ -86,8 +82,7 @@ async fn copy_directory(
         if is_dir {
             below.push((path, made.ino));
         } else if !data.is_empty() {
-            home.write(caller.clone(), made.ino, 0, data, WriteMode::default())
-                .await?;
+            home.write(caller.clone(), made.ino, 0, data, WriteMode::default()).await?;
         }
     }
     Ok(below)
@@ -102,11 +97,7 @@ fn read_entry(path: &Path) -> io::Result<Option<(NewNode, Bytes)>> {
         (Kind::Dir, Bytes::new(), Bytes::new())
     } else if file_type.is_symlink() {
         let target = std::fs::read_link(path)?;
-        (
-            Kind::Symlink,
-            Bytes::copy_from_slice(target.as_os_str().as_bytes()),
-            Bytes::new(),
-        )
+        (Kind::Symlink, Bytes::copy_from_slice(target.as_os_str().as_bytes()), Bytes::new())
     } else if file_type.is_fifo() {
         (Kind::Fifo, Bytes::new(), Bytes::new())
     } else if file_type.is_file() && meta.len() <= FILE_BYTES_MAX {
@@ -115,14 +106,5 @@ fn read_entry(path: &Path) -> io::Result<Option<(NewNode, Bytes)>> {
         return Ok(None);
     };
     let perm = (meta.mode() & 0o7777) as u16;
-    Ok(Some((
-        NewNode {
-            kind,
-            perm,
-            umask: 0,
-            rdev: 0,
-            target,
-        },
-        data,
-    )))
+    Ok(Some((NewNode { kind, perm, umask: 0, rdev: 0, target }, data)))
 }

@@ -38,10 +38,7 @@ pub enum LockCall {
 pub fn groups_of(tid: u32) -> Vec<u32> {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
     let groups = field(&status, "Groups:").unwrap_or_default();
-    groups
-        .split_whitespace()
-        .filter_map(|group| group.parse().ok())
-        .collect()
+    groups.split_whitespace().filter_map(|group| group.parse().ok()).collect()
 }
 
 /// The family of locks that a waiting thread asks for; `None` where it cannot be told (yet).
@@ -83,14 +80,8 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn flock_and_fcntl_are_told_apart_by_the_system_call() {
-        assert_eq!(
-            parse_lock_call("73 0x3 0x6 0x0 0x0 0x0 0x0 0x7f 0x7e"),
-            Some(LockCall::Flock)
-        );
-        assert_eq!(
-            parse_lock_call("72 0x3 0x7 0x0 0x0 0x0 0x0 0x7f 0x7e"),
-            Some(LockCall::Fcntl)
-        );
+        assert_eq!(parse_lock_call("73 0x3 0x6 0x0 0x0 0x0 0x0 0x7f 0x7e"), Some(LockCall::Flock));
+        assert_eq!(parse_lock_call("72 0x3 0x7 0x0 0x0 0x0 0x0 0x7f 0x7e"), Some(LockCall::Fcntl));
         assert_eq!(parse_lock_call("running\n"), None);
         assert_eq!(parse_lock_call("0 0x3"), None);
     }
@@ -101,16 +92,8 @@ mod tests {
             format!("Name:\tx\nSigPnd:\t{pnd}\nShdPnd:\t0\nSigBlk:\t{blk}\nSigIgn:\t{ign}\n")
         };
         assert!(pending(&status("0000000000002000", "0", "0")));
-        assert!(!pending(&status(
-            "0000000000002000",
-            "0000000000002000",
-            "0"
-        )));
-        assert!(!pending(&status(
-            "0000000000002000",
-            "0",
-            "0000000000002000"
-        )));
+        assert!(!pending(&status("0000000000002000", "0000000000002000", "0")));
+        assert!(!pending(&status("0000000000002000", "0", "0000000000002000")));
         assert!(!pending(&status("0", "0", "0")));
     }
 }

@@ -24,10 +24,7 @@ pub struct Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self {
-            running: Arc::new(Semaphore::new(RUNNING_MAX)),
-            waiting_bytes: Arc::default(),
-        }
+        Self { running: Arc::new(Semaphore::new(RUNNING_MAX)), waiting_bytes: Arc::default() }
     }
 }
 
@@ -54,12 +51,7 @@ impl Gate {
     /// Waits for a place, first come first served. The wait does not borrow the gate.
     pub fn enter(&self) -> impl Future<Output = OwnedSemaphorePermit> + Send + 'static {
         let running = Arc::clone(&self.running);
-        async move {
-            running
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed")
-        }
+        async move { running.acquire_owned().await.expect("the semaphore is never closed") }
     }
 
     /// Counts `bytes` of a request that is about to wait.
@@ -68,10 +60,7 @@ impl Gate {
     /// `Unavailable` where too much waits already.
     pub fn hold(&self, bytes: u64) -> Result<WaitingBytes> {
         let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let held = WaitingBytes {
-            total: Arc::clone(&self.waiting_bytes),
-            bytes,
-        };
+        let held = WaitingBytes { total: Arc::clone(&self.waiting_bytes), bytes };
         if bytes > 0 && before + bytes > WAITING_BYTES_MAX {
             return Err(Error::unavailable("too many writes wait for this home"));
         }
@@ -92,9 +81,7 @@ mod tests {
     #[test]
     fn a_full_gate_lets_nobody_in_until_one_leaves() {
         let gate = Gate::default();
-        let mut inside: Vec<_> = (0..RUNNING_MAX)
-            .map(|_| gate.try_enter().unwrap())
-            .collect();
+        let mut inside: Vec<_> = (0..RUNNING_MAX).map(|_| gate.try_enter().unwrap()).collect();
         assert!(gate.try_enter().is_none());
         assert_eq!(gate.running(), RUNNING_MAX);
         inside.pop();

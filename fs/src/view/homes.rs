@@ -36,12 +36,7 @@ impl View {
             ctime: Time::default(),
             btime: Time::default(),
         };
-        Node {
-            number: MOUNT_ROOT,
-            attr,
-            attr_ttl: OWNED_TTL,
-            name_ttl: OWNED_TTL,
-        }
+        Node { number: MOUNT_ROOT, attr, attr_ttl: OWNED_TTL, name_ttl: OWNED_TTL }
     }
 
     /// Finds a home by name, on behalf of `who`; counts a reference on its root.
@@ -60,19 +55,13 @@ impl View {
         let is_new = self.table.by_volume(head.volume).is_none();
         let attachment = self.attach(&self.table.slot(head));
         if is_new {
-            let change = Change::Inode {
-                ino: Ino::ROOT,
-                data: true,
-            };
+            let change = Change::Inode { ino: Ino::ROOT, data: true };
             self.invalidate.invalidate(HOMES_VOLUME, change);
         }
         let node = match attachment.slot.opened() {
             Some(open) => {
                 let attr = open.home.getattr(Ino::ROOT).await?;
-                Node {
-                    name_ttl: HEAD_TTL,
-                    ..self.node(&attachment, attr)
-                }
+                Node { name_ttl: HEAD_TTL, ..self.node(&attachment, attr) }
             }
             None => self.head_node(head),
         };
@@ -117,10 +106,7 @@ impl View {
             node: attrs.then(|| self.listed_node(head)),
         });
         let lines = dots.into_iter().chain(homes);
-        Ok(lines
-            .filter(|line| line.next > cookie)
-            .take(lines_max)
-            .collect())
+        Ok(lines.filter(|line| line.next > cookie).take(lines_max).collect())
     }
 
     /// The kernel keeps a listing until it is told otherwise, and other nodes make homes too.
@@ -128,10 +114,7 @@ impl View {
         let invalidate = Arc::clone(&self.invalidate);
         tokio::spawn(async move {
             tokio::time::sleep(HEAD_TTL).await;
-            let change = Change::Inode {
-                ino: Ino::ROOT,
-                data: true,
-            };
+            let change = Change::Inode { ino: Ino::ROOT, data: true };
             invalidate.invalidate(HOMES_VOLUME, change);
         });
     }
@@ -141,10 +124,7 @@ impl View {
         // An open home knows better than its head, but a listing waits for none: the kernel
         // asks again at once.
         match self.table.slot(head).opened() {
-            Some(_) => Node {
-                attr_ttl: Duration::ZERO,
-                ..node
-            },
+            Some(_) => Node { attr_ttl: Duration::ZERO, ..node },
             None => node,
         }
     }
@@ -155,12 +135,7 @@ impl View {
             Some(space) => (space.bytes, space.bytes_free),
             None => (UNLIMITED_BYTES, UNLIMITED_BYTES),
         };
-        Room {
-            bytes,
-            bytes_free,
-            inodes: UNLIMITED_INODES,
-            inodes_free: UNLIMITED_INODES,
-        }
+        Room { bytes, bytes_free, inodes: UNLIMITED_INODES, inodes_free: UNLIMITED_INODES }
     }
 
     /// Room in one home: its quota, or the store where it has none.
@@ -168,19 +143,11 @@ impl View {
         let store = self.homes_room();
         let left = |limit: u64, used: u64| limit.saturating_sub(used);
         let (bytes, bytes_free) = match usage.bytes_limit {
-            u64::MAX => (
-                usage.bytes.saturating_add(store.bytes_free),
-                store.bytes_free,
-            ),
+            u64::MAX => (usage.bytes.saturating_add(store.bytes_free), store.bytes_free),
             limit => (limit, left(limit, usage.bytes).min(store.bytes_free)),
         };
         let inodes = usage.inodes_limit.min(UNLIMITED_INODES);
-        Room {
-            bytes,
-            bytes_free,
-            inodes,
-            inodes_free: left(inodes, usage.inodes),
-        }
+        Room { bytes, bytes_free, inodes, inodes_free: left(inodes, usage.inodes) }
     }
 
     /// What a change to the directory of homes is answered with.

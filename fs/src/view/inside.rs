@@ -144,10 +144,7 @@ impl View {
             Target::Homes => Self::homes_unchangeable(),
             Target::Inside(at, ino) => {
                 let open = at.home().await?;
-                let attr = open
-                    .home
-                    .make(Self::caller(who, &at), ino, name, node)
-                    .await?;
+                let attr = open.home.make(Self::caller(who, &at), ino, name, node).await?;
                 at.referred(attr.ino);
                 Ok(self.node(&at, attr))
             }
@@ -163,10 +160,7 @@ impl View {
             return Self::homes_unchangeable();
         };
         let open = at.home().await?;
-        let attr = open
-            .home
-            .link(Self::caller(who, &at), ino, parent, name)
-            .await?;
+        let attr = open.home.link(Self::caller(who, &at), ino, parent, name).await?;
         at.referred(attr.ino);
         Ok(self.node(&at, attr))
     }
@@ -204,9 +198,7 @@ impl View {
         };
         let open = at.home().await?;
         let [old, new] = names;
-        open.home
-            .rename(Self::caller(who, &at), (from, old), (to, new), mode)
-            .await
+        open.home.rename(Self::caller(who, &at), (from, old), (to, new), mode).await
     }
 
     /// Both inodes, where one home holds them.
@@ -283,10 +275,7 @@ impl View {
             return Err(ErrorKind::IsDir.into());
         };
         let open = at.home().await?;
-        let taken = open
-            .home
-            .write(Self::caller(who, &at), ino, offset, data, mode)
-            .await?;
+        let taken = open.home.write(Self::caller(who, &at), ino, offset, data, mode).await?;
         add(&at.slot.counters.written_bytes, u64::from(taken));
         Ok(taken)
     }
@@ -307,9 +296,7 @@ impl View {
             return Err(ErrorKind::IsDir.into());
         };
         let open = at.home().await?;
-        open.home
-            .fallocate(Self::caller(who, &at), ino, what, offset, len)
-            .await
+        open.home.fallocate(Self::caller(who, &at), ino, what, offset, len).await
     }
 
     /// The next data or hole.
@@ -339,9 +326,7 @@ impl View {
         };
         let open = at.home().await?;
         let caller = Self::caller(who, &at);
-        open.home
-            .copy_range(caller, (from, offsets[0]), (to, offsets[1]), len)
-            .await
+        open.home.copy_range(caller, (from, offsets[0]), (to, offsets[1]), len).await
     }
 
     /// Makes a file or a directory durable.
@@ -377,9 +362,7 @@ impl View {
         };
         let kill_sgid = attr.is_some_and(|attr| loses_set_gid(who, &attr));
         let mode = XattrMode { kill_sgid, ..mode };
-        open.home
-            .setxattr(Self::caller(who, &at), ino, name, value, mode)
-            .await
+        open.home.setxattr(Self::caller(who, &at), ino, name, value, mode).await
     }
 
     /// Value of an extended attribute.
@@ -417,9 +400,7 @@ impl View {
             return Self::homes_unchangeable();
         };
         let open = at.home().await?;
-        open.home
-            .removexattr(Self::caller(who, &at), ino, name)
-            .await
+        open.home.removexattr(Self::caller(who, &at), ino, name).await
     }
 
     /// Room where an inode lies. Never opens a home, never waits.

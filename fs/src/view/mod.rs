@@ -13,6 +13,7 @@ mod directory;
 mod gate;
 mod homes;
 mod inside;
+mod locks;
 mod number;
 mod slot;
 mod stats;
@@ -27,6 +28,7 @@ use parking_lot::RwLock;
 pub use directory::{Directory, Head, Space};
 pub use gate::{Gate, WaitingBytes};
 pub use inside::Pair;
+pub use locks::{FileLocks, LockAnswer, LockRequest};
 pub use number::{HOMES_VOLUME, MOUNT_ROOT, VOLUMES_MAX, join, split};
 pub use slot::{Attachment, Invalidate, OpenHome, Slot};
 pub use stats::{Counters, CountersNow, add};
@@ -123,10 +125,7 @@ pub struct View {
 
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("View")
-            .field("form", &self.form)
-            .field("shown", &self.shown)
-            .finish()
+        f.debug_struct("View").field("form", &self.form).field("shown", &self.shown).finish()
     }
 }
 
@@ -229,10 +228,7 @@ impl View {
             attachment.detach();
         }
         if let Ok(name) = Name::new(home.name.as_bytes()) {
-            let change = Change::Entry {
-                parent: Ino::ROOT,
-                name,
-            };
+            let change = Change::Entry { parent: Ino::ROOT, name };
             self.invalidate.invalidate(HOMES_VOLUME, change);
         }
     }
@@ -243,9 +239,7 @@ impl View {
         let all = self.attachments.read();
         let numbers = all.values().flat_map(|at| {
             let volume = at.slot.volume;
-            at.referred_inos()
-                .into_iter()
-                .map(move |ino| self.number(volume, ino))
+            at.referred_inos().into_iter().map(move |ino| self.number(volume, ino))
         });
         numbers.collect()
     }
@@ -253,11 +247,7 @@ impl View {
     /// The homes that this view has looked at.
     #[must_use]
     pub fn slots(&self) -> Vec<Arc<Slot>> {
-        self.attachments
-            .read()
-            .values()
-            .map(|a| Arc::clone(&a.slot))
-            .collect()
+        self.attachments.read().values().map(|a| Arc::clone(&a.slot)).collect()
     }
 
     fn attach(&self, slot: &Arc<Slot>) -> Arc<Attachment> {
@@ -281,10 +271,6 @@ impl View {
     }
 
     fn caller(who: Who, attachment: &Attachment) -> Caller {
-        Caller {
-            uid: who.uid,
-            gid: who.gid,
-            client: attachment.client(),
-        }
+        Caller { uid: who.uid, gid: who.gid, client: attachment.client() }
     }
 }

@@ -17,11 +17,15 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::directory::{Directory, Head};
 use super::gate::Gate;
+use super::locks::FileLocks;
 use super::stats::Counters;
 use crate::home::{Change, ClientId, Error, ErrorKind, Home, Ino, Result};
 
 /// How long a failed opening is answered from memory before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Numbers of attachments, for the owners of locks.
+static NEXT_MOUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Receives the changes that others make to what a mount caches.
 pub trait Invalidate: Send + Sync + 'static {
@@ -45,6 +49,8 @@ pub struct Slot {
     pub gate: Gate,
     /// What was done in it.
     pub counters: Counters,
+    /// Locks that mounts of the shared form leave to the daemon.
+    pub locks: FileLocks,
     directory: Arc<dyn Directory>,
     head: RwLock<Head>,
     open: RwLock<Option<Arc<OpenHome>>>,
@@ -58,10 +64,7 @@ pub struct Slot {
 
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot")
-            .field("name", &self.name)
-            .field("volume", &self.volume)
-            .finish()
+        f.debug_struct("Slot").field("name", &self.name).field("volume", &self.volume).finish()
     }
 }
 
@@ -69,6 +72,8 @@ impl std::fmt::Debug for Slot {
 pub struct Attachment {
     /// The home.
     pub slot: Arc<Slot>,
+    /// Tells owners of locks of different mounts apart, also while the home is closed.
+    pub mount: ClientId,
     client: AtomicU32,
     references: Mutex<HashMap<Ino, u64>>,
     invalidate: Arc<dyn Invalidate>,
@@ -76,9 +81,7 @@ pub struct Attachment {
 
 impl std::fmt::Debug for Attachment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Attachment")
-            .field("slot", &self.slot)
-            .finish_non_exhaustive()
+        f.debug_struct("Attachment").field("slot", &self.slot).finish_non_exhaustive()
     }
 }
 
@@ -91,6 +94,7 @@ impl Slot {
             name: Arc::clone(&head.name),
             gate: Gate::default(),
             counters: Counters::default(),
+            locks: FileLocks::default(),
             directory,
             head: RwLock::new(head),
             open: RwLock::new(None),
@@ -171,6 +175,23 @@ impl Slot {
         }
     }
 
+    /// The open home answers nothing any more (another owner had it, or it gave up): the next
+    /// operation opens it again, or is told why not.
+    pub fn give_up(self: &Arc<Self>) {
+        let Some(open) = self.opened() else { return };
+        let slot = Arc::clone(self);
+        tokio::spawn(async move {
+            let _turning = slot.turning.lock().await;
+            let same = slot.opened().is_some_and(|now| Arc::ptr_eq(&now, &open));
+            if same {
+                *slot.open.write() = None;
+                // It has nothing left to lose; an error was its reason to end.
+                drop(open.home.close().await);
+                tracing::warn!(home = %slot.name, "the home ended; it opens again when it can");
+            }
+        });
+    }
+
     /// From now on the home is not opened any more: the daemon ends, or the home is removed.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
@@ -206,9 +227,7 @@ impl Slot {
     fn take_unused(&self, used_ms: u64) -> Option<Arc<OpenHome>> {
         let mut place = self.open.write();
         let unused = self.used_ms.load(Ordering::Relaxed) == used_ms
-            && place
-                .as_ref()
-                .is_some_and(|open| Arc::strong_count(open) == 1);
+            && place.as_ref().is_some_and(|open| Arc::strong_count(open) == 1);
         if unused { place.take() } else { None }
     }
 
@@ -271,6 +290,7 @@ impl Attachment {
     pub fn new(slot: &Arc<Slot>, invalidate: Arc<dyn Invalidate>) -> Arc<Self> {
         let attachment = Arc::new(Self {
             slot: Arc::clone(slot),
+            mount: ClientId(NEXT_MOUNT.fetch_add(1, Ordering::Relaxed)),
             client: AtomicU32::new(0),
             references: Mutex::default(),
             invalidate,
@@ -337,6 +357,7 @@ impl Attachment {
         let mut all = self.slot.attachments.lock();
         all.retain(|other| !Arc::ptr_eq(other, self));
         self.references.lock().clear();
+        self.slot.locks.release_mount(self.mount);
         if let Some(open) = self.slot.opened() {
             open.home.detach(self.client());
         }

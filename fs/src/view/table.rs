@@ -17,9 +17,7 @@ pub struct Table {
 
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Table")
-            .field("slots", &*self.slots.read())
-            .finish_non_exhaustive()
+        f.debug_struct("Table").field("slots", &*self.slots.read()).finish_non_exhaustive()
     }
 }
 
@@ -27,10 +25,7 @@ impl Table {
     /// An empty table over `directory`.
     #[must_use]
     pub fn new(directory: Arc<dyn Directory>) -> Arc<Self> {
-        Arc::new(Self {
-            directory,
-            slots: RwLock::default(),
-        })
+        Arc::new(Self { directory, slots: RwLock::default() })
     }
 
     /// The list of homes behind the table.
@@ -63,11 +58,7 @@ impl Table {
     /// The place of a home that was seen before, by its name.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<Arc<Slot>> {
-        self.slots
-            .read()
-            .values()
-            .find(|slot| &*slot.name == name)
-            .cloned()
+        self.slots.read().values().find(|slot| &*slot.name == name).cloned()
     }
 
     /// Forgets a home that was removed.

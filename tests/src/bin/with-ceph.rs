@@ -7,18 +7,11 @@ use yadokari_tests::ceph::{CONF_ENV, Ceph};
 
 fn main() -> Result<ExitCode> {
     let mut args = std::env::args_os().skip(1);
-    let program = args
-        .next()
-        .context("usage: with-ceph COMMAND [ARGUMENT]…")?;
+    let program = args.next().context("usage: with-ceph COMMAND [ARGUMENT]…")?;
     let ceph = Ceph::start()?;
     let mut command = Command::new(&program);
     command.args(args).env(CONF_ENV, ceph.conf());
-    let status = command
-        .status()
-        .with_context(|| format!("running {}", program.display()))?;
-    let code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1);
+    let status = command.status().with_context(|| format!("running {}", program.display()))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(ExitCode::from(code))
 }

@@ -21,23 +21,11 @@ pub(super) fn write(dir: &Path, options: &Options) -> Result<Vec<String>> {
     let map = dir.join("monmap");
     let address = format!("[v2:127.0.0.1:{port}]");
     let mut tool = Command::new("monmaptool");
-    tool.args([
-        "--create",
-        "--clobber",
-        "--addv",
-        "a",
-        &address,
-        "--fsid",
-        &fsid,
-    ]);
+    tool.args(["--create", "--clobber", "--addv", "a", &address, "--fsid", &fsid]);
     process::output(at(tool, &map))?;
     let mut mkfs = Command::new("ceph-mon");
-    mkfs.args(["--mkfs", "-i", "a", "-c"])
-        .arg(dir.join("ceph.conf"));
-    mkfs.arg("--monmap")
-        .arg(&map)
-        .arg("--keyring")
-        .arg(dir.join("keyring"));
+    mkfs.args(["--mkfs", "-i", "a", "-c"]).arg(dir.join("ceph.conf"));
+    mkfs.arg("--monmap").arg(&map).arg("--keyring").arg(dir.join("keyring"));
     process::output(mkfs)?;
     let mut uuids = Vec::new();
     for id in 0..options.osds {
@@ -58,38 +46,18 @@ fn keys(dir: &Path, osds: usize) -> Result<()> {
         ("mon.".to_owned(), vec!["mon", "allow *"]),
         (
             "client.admin".to_owned(),
-            vec![
-                "mon", "allow *", "osd", "allow *", "mgr", "allow *", "mds", "allow *",
-            ],
+            vec!["mon", "allow *", "osd", "allow *", "mgr", "allow *", "mds", "allow *"],
         ),
-        (
-            "mgr.x".to_owned(),
-            vec![
-                "mon",
-                "allow profile mgr",
-                "osd",
-                "allow *",
-                "mds",
-                "allow *",
-            ],
-        ),
+        ("mgr.x".to_owned(), vec!["mon", "allow profile mgr", "osd", "allow *", "mds", "allow *"]),
     ];
     for id in 0..osds {
-        let caps = vec![
-            "mon",
-            "allow profile osd",
-            "osd",
-            "allow *",
-            "mgr",
-            "allow profile osd",
-        ];
+        let caps = vec!["mon", "allow profile osd", "osd", "allow *", "mgr", "allow profile osd"];
         users.push((format!("osd.{id}"), caps));
     }
     fs::write(dir.join("keyring"), "")?;
     for (user, caps) in users {
         let mut tool = Command::new("ceph-authtool");
-        tool.arg(dir.join("keyring"))
-            .args(["--gen-key", "-n", &user]);
+        tool.arg(dir.join("keyring")).args(["--gen-key", "-n", &user]);
         for cap in caps.chunks(2) {
             tool.arg("--cap").args(cap);
         }
@@ -100,11 +68,7 @@ fn keys(dir: &Path, osds: usize) -> Result<()> {
 
 fn conf(dir: &Path, port: u16, fsid: &str, options: &Options) -> String {
     let dir = dir.display();
-    let store = if options.bluestore {
-        "bluestore"
-    } else {
-        "memstore"
-    };
+    let store = if options.bluestore { "bluestore" } else { "memstore" };
     let settings = options.settings.join("\n");
     format!(
         "[global]
@@ -175,12 +139,6 @@ fn identity() -> String {
     let mut bits: u128 = rand::random();
     bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
-    let cuts = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
+    let cuts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
     cuts.join("-")
 }

@@ -17,17 +17,11 @@ const STOP_MAX: Duration = Duration::from_secs(30);
 pub(super) fn require(tools: &[(&str, &str)]) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = |tool: &str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
-    let mut missing: Vec<&str> = tools
-        .iter()
-        .filter(|(tool, _)| !found(tool))
-        .map(|(_, package)| *package)
-        .collect();
+    let mut missing: Vec<&str> =
+        tools.iter().filter(|(tool, _)| !found(tool)).map(|(_, package)| *package).collect();
     missing.dedup();
     if !missing.is_empty() {
-        bail!(
-            "packages are missing: apt-get install {}",
-            missing.join(" ")
-        );
+        bail!("packages are missing: apt-get install {}", missing.join(" "));
     }
     Ok(())
 }
@@ -46,13 +40,8 @@ pub(super) fn output(mut command: Command) -> Result<String> {
 /// Runs a command with lines on its standard input. `ceph` does not tell by its exit code whether
 /// a line failed, but says so.
 pub(super) fn run_with_input(mut command: Command, input: &str) -> Result<()> {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("running {command:?}"))?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("running {command:?}"))?;
     let stdin = child.stdin.take().context("a pipe was asked for")?;
     { stdin }.write_all(input.as_bytes())?;
     let output = child.wait_with_output()?;
@@ -99,26 +88,17 @@ impl Daemon {
 /// Starts a daemon that is killed when this process ends in any way.
 pub(super) fn spawn(mut command: Command, log: &Path) -> Result<Daemon> {
     let log = File::create(log)?;
-    command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     // SAFETY: prctl is async-signal-safe, and nothing else runs between fork and exec.
     unsafe {
-        command.pre_exec(
-            || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            },
-        );
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
     }
     let (answer, answered) = channel();
-    let keeper = keeper()
-        .lock()
-        .map_err(|_poisoned| anyhow::anyhow!("the keeper is gone"))?;
-    keeper
-        .send((command, answer))
-        .context("the keeper is gone")?;
+    let keeper = keeper().lock().map_err(|_poisoned| anyhow::anyhow!("the keeper is gone"))?;
+    keeper.send((command, answer)).context("the keeper is gone")?;
     Ok(Daemon(answered.recv()?.context("starting a daemon")?))
 }
 
@@ -154,17 +134,10 @@ impl Scratch {
         let script = "cat >/dev/null; for i in 1 2 3 4 5; do rm -rf \"$0\" && exit; sleep 1; done";
         let mut janitor = Command::new("sh");
         janitor.args(["-c", script]).arg(&path).process_group(0);
-        janitor
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        janitor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut janitor = janitor.spawn().context("starting sh")?;
         let stdin = janitor.stdin.take().context("a pipe was asked for")?;
-        Ok(Scratch {
-            path,
-            _janitor: janitor,
-            _open_while_alive: stdin,
-        })
+        Ok(Scratch { path, _janitor: janitor, _open_while_alive: stdin })
     }
 
     pub(super) fn path(&self) -> &Path {

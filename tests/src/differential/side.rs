@@ -108,6 +108,10 @@ impl Side {
                     | OFlags::CLOEXEC
                     | OFlags::NONBLOCK;
                 let mode = Mode::from_raw_mode(mode & 0o7777);
+                // Whether devices open is a matter of the mount's options.
+                if self.is_device(path) {
+                    return Err(Errno::ACCESS);
+                }
                 let opened = sys::as_user(*who, *umask, || {
                     rfs::openat(&self.root, path.as_str(), flags, mode)
                 });
@@ -162,6 +166,9 @@ impl Side {
             }
             Op::Ftruncate { slot, length } => done(rfs::ftruncate(self.file(*slot)?, *length)),
             Op::Truncate { who, path, length } => {
+                if self.is_device(path) {
+                    return Err(Errno::ACCESS);
+                }
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 sys::as_user(*who, 0o022, || {
                     let fd = rfs::openat(&self.root, path.as_str(), flags, Mode::empty())?;
@@ -235,6 +242,16 @@ impl Side {
     /// Operations on attributes, plain and extended.
     fn attributes(&self, op: &Op) -> Outcome {
         let root = self.root.as_fd();
+        // Whether the whiteout of a rename inherits an ACL differs between local file systems.
+        if let Op::Chmod { path, .. }
+        | Op::SetXattr { path, .. }
+        | Op::GetXattr { path, .. }
+        | Op::RemoveXattr { path, .. }
+        | Op::ListXattr { path, .. } = op
+            && self.is_device(path)
+        {
+            return Err(Errno::ACCESS);
+        }
         match op {
             Op::Chmod { who, path, mode } => {
                 let mode = Mode::from_raw_mode(*mode);
@@ -296,6 +313,12 @@ impl Side {
         let fd = self.slot(slot)?;
         let kind = FileType::from_raw_mode(rfs::fstat(fd)?.st_mode);
         if kind == FileType::RegularFile { Ok(fd) } else { Err(Errno::BADF) }
+    }
+
+    fn is_device(&self, path: &str) -> bool {
+        let stat = rfs::statat(&self.root, path, AtFlags::empty());
+        let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
+        matches!(kind, Ok(FileType::CharacterDevice | FileType::BlockDevice))
     }
 
     /// There are no `…xattrat` calls yet, so the root is reached through /proc.
@@ -391,7 +414,7 @@ fn stat_value(stat: &rfs::Stat, times: bool) -> Value {
     let kind = FileType::from_raw_mode(stat.st_mode);
     let device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
     Value::Stat {
-        mode: stat.st_mode,
+        mode: super::comparable_mode(stat.st_mode),
         nlink: stat.st_nlink,
         uid: stat.st_uid,
         gid: stat.st_gid,

@@ -41,6 +41,12 @@ pub struct HomeInfo {
 }
 
 impl HomeInfo {
+    /// Whether it can be opened.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.state == HomeState::Live
+    }
+
     /// Its limits.
     #[must_use]
     pub fn quota(&self) -> Quota {

@@ -13,6 +13,7 @@
 //! Left to others: who may do what, users and their defaults, and the mount.
 
 mod error;
+mod fsck;
 mod info;
 mod name;
 mod purge;
@@ -135,6 +136,16 @@ impl Homes {
     /// `NotFound`, `Invalid`, `Unavailable`, `Corrupt`.
     pub async fn head(&self, name: &str) -> Result<HomeInfo> {
         Ok(self.read(name).await?.0.info())
+    }
+
+    /// One home that can be opened.
+    ///
+    /// # Errors
+    /// `NotFound`, `Removed`, `Purging`, `Invalid`, `Unavailable`, `Corrupt`.
+    pub async fn live(&self, name: &str) -> Result<HomeInfo> {
+        let (record, _) = self.read(name).await?;
+        record.require_live()?;
+        Ok(record.info())
     }
 
     /// One home and whom its owner record names.

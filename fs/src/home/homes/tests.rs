@@ -206,7 +206,7 @@ async fn a_removed_home_is_not_opened_and_comes_back_whole() {
     }
     homes.restore("ada").await.unwrap();
     assert!(matches!(homes.restore("ada").await, Err(HomesError::Exists { .. })));
-    assert!(has(&*homes.open("ada", false).await.unwrap(), "hello").await);
+    assert!(has(&homes.open("ada", false).await.unwrap(), "hello").await);
     homes.shutdown().await.unwrap();
 }
 
@@ -227,7 +227,7 @@ async fn an_expired_tombstone_leaves_nothing_and_its_number_is_not_used_again() 
     assert_eq!(world.objects().await, 1, "the head of bob");
     let second = homes.create(new("ada")).await.unwrap();
     assert!(second.volume > first.volume);
-    assert!(!has(&*homes.open("ada", false).await.unwrap(), "hello").await);
+    assert!(!has(&homes.open("ada", false).await.unwrap(), "hello").await);
     homes.shutdown().await.unwrap();
 }
 
@@ -255,8 +255,8 @@ async fn a_purge_that_was_interrupted_goes_on_and_nobody_restores_it_meanwhile()
 /// may stop a test for.
 fn hasty(world: &World, node: &str, life: u128) -> Arc<Homes> {
     let mut homes = Arc::into_inner(world.homes(node, life)).unwrap();
-    homes.options.heartbeat.timing.ttl = Duration::from_millis(1500);
-    homes.options.heartbeat.timing.margin = Duration::from_millis(500);
+    homes.options.heartbeat.timing.ttl = Duration::from_secs(4);
+    homes.options.heartbeat.timing.margin = Duration::from_secs(1);
     homes.options.heartbeat.timing.interval = Duration::from_millis(200);
     Arc::new(homes)
 }

@@ -1,0 +1,248 @@
+//! The records of homes as the daemon asks for them, over the homes of a store.
+//!
+//! What always holds: a home that is open here is owned by this process, and released only after
+//! it was closed and what it looked like was noted. In the background the free space is looked
+//! at and homes are purged whose time to be brought back is over; both end with this value.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use yadokari_store::Store;
+
+use super::records::{NewHome, Records};
+use crate::home::homes::{self, HomeInfo, Homes, HomesError, RootAttrs};
+use crate::home::owner::NodeIdentity;
+use crate::home::{Attr, Error, Home, Quota, Result, Shared, Usage};
+use crate::view::{Head, Space};
+
+/// How old the free space that `df` shows may be.
+const SPACE_LOOK: Duration = Duration::from_secs(10);
+/// How often expired homes are looked for: they had a week.
+const PURGE_LOOK: Duration = Duration::from_secs(3600);
+/// Permission bits of a new home: nobody else's business.
+const HOME_PERM: u16 = 0o700;
+
+/// The records of homes in a store.
+pub struct StoreRecords {
+    homes: Arc<Homes>,
+    take_over: bool,
+    space: Arc<Mutex<Option<Space>>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl StoreRecords {
+    /// The records of `store`, for the process `identity`. With `take_over` homes are opened even
+    /// while another owner may live. Runs on the current runtime.
+    pub async fn start(
+        store: Store,
+        identity: NodeIdentity,
+        shared: Arc<Shared>,
+        take_over: bool,
+    ) -> Self {
+        let (data, meta) = (Arc::clone(&store.data), Arc::clone(&store.meta));
+        let homes = Arc::new(Homes::new(data, meta, identity, shared));
+        let space = Arc::new(Mutex::new(look_at_space(&store).await));
+        let tasks = vec![
+            tokio::spawn(keep_space(store, Arc::clone(&space))),
+            tokio::spawn(keep_purging(Arc::downgrade(&homes))),
+        ];
+        Self { homes, take_over, space, tasks }
+    }
+
+    /// The homes behind.
+    #[must_use]
+    pub fn homes(&self) -> &Arc<Homes> {
+        &self.homes
+    }
+
+    /// Closes what is still open and ends this process for other nodes. For after the daemon has
+    /// shut down.
+    ///
+    /// # Errors
+    /// The first home that could not be made durable.
+    pub async fn shutdown(&self) -> homes::Result<()> {
+        self.homes.shutdown().await
+    }
+}
+
+impl Drop for StoreRecords {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+#[async_trait]
+impl Records for StoreRecords {
+    async fn show(&self, name: &str) -> Result<Option<Head>> {
+        match self.homes.live(name).await {
+            Ok(info) => Ok(Some(head(&info))),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Head>> {
+        let listing = self.homes.list().await?;
+        for error in &listing.damaged {
+            tracing::error!(%error, "a home is not listed");
+        }
+        Ok(listing.homes.iter().filter(|info| info.is_live()).map(head).collect())
+    }
+
+    async fn create(&self, new: NewHome) -> Result<Head> {
+        let (owner_uid, owner_gid) = new.owner;
+        let new = homes::NewHome {
+            name: new.name,
+            owner_uid,
+            owner_gid,
+            perm: HOME_PERM,
+            quota: new.quota,
+        };
+        Ok(head(&self.homes.create(new).await?))
+    }
+
+    async fn set_quota(&self, name: &str, quota: Quota) -> Result<Head> {
+        Ok(head(&self.homes.set_quota(name, quota).await?))
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        self.homes.remove(name).await.map(drop).map_err(told)
+    }
+
+    async fn restore(&self, name: &str) -> Result<Head> {
+        Ok(head(&self.homes.restore(name).await?))
+    }
+
+    async fn open(&self, head: &Head) -> Result<Home> {
+        let open = self.homes.open(&head.name, self.take_over).await.map_err(told)?;
+        Ok(open.home().clone())
+    }
+
+    async fn closed(&self, closed: &Head, root: Attr, usage: Usage) -> Result<Head> {
+        let root = RootAttrs::from_attr(&root, closed.root_xattrs);
+        let noted = self.homes.note(&closed.name, Some(root), Some(usage)).await;
+        // Released even where nothing could be noted.
+        self.homes.close(&closed.name).await?;
+        Ok(head(&noted?))
+    }
+
+    fn space(&self) -> Option<Space> {
+        *self.space.lock()
+    }
+}
+
+/// Whether a mount shows nothing of this name.
+fn is_absence(error: &HomesError) -> bool {
+    match error {
+        HomesError::NotFound { .. }
+        | HomesError::Removed { .. }
+        | HomesError::Purging { .. }
+        | HomesError::Invalid { .. } => true,
+        HomesError::Exists { .. }
+        | HomesError::OwnedElsewhere { .. }
+        | HomesError::Full { .. }
+        | HomesError::Unavailable { .. }
+        | HomesError::Corrupt { .. }
+        | HomesError::Home { .. } => false,
+    }
+}
+
+/// Who owns a home does not fit into an errno, so it is told here.
+fn told(error: HomesError) -> Error {
+    if matches!(error, HomesError::OwnedElsewhere { .. }) {
+        tracing::warn!(%error, "refused");
+    }
+    error.into()
+}
+
+fn head(info: &HomeInfo) -> Head {
+    Head {
+        name: info.name.as_str().into(),
+        volume: info.volume,
+        root: info.root.attr(),
+        root_xattrs: info.root.xattrs,
+        usage: info.usage(),
+    }
+}
+
+async fn look_at_space(store: &Store) -> Option<Space> {
+    let usage = tokio::time::timeout(SPACE_LOOK, store.usage()).await;
+    let usage = usage.ok()?.ok()??;
+    Some(Space { bytes: usage.capacity_bytes, bytes_free: usage.free_bytes })
+}
+
+async fn keep_space(store: Store, space: Arc<Mutex<Option<Space>>>) {
+    loop {
+        tokio::time::sleep(SPACE_LOOK).await;
+        // What was true a while ago is better than nothing.
+        if let Some(now) = look_at_space(&store).await {
+            *space.lock() = Some(now);
+        }
+    }
+}
+
+async fn keep_purging(homes: Weak<Homes>) {
+    loop {
+        tokio::time::sleep(PURGE_LOOK).await;
+        let Some(homes) = homes.upgrade() else { return };
+        match homes.purge_expired().await {
+            Ok(purged) => {
+                for home in &purged.homes {
+                    tracing::info!(home, "deleted for good a week after it was removed");
+                }
+                for error in &purged.failed {
+                    tracing::warn!(%error, "not deleted yet");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "removed homes are not looked for"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::{Config, ErrorKind, Ino};
+
+    async fn records() -> StoreRecords {
+        let identity = NodeIdentity::of_this_process(None).unwrap();
+        let shared = Shared::new(Config::default());
+        StoreRecords::start(Store::memory(), identity, shared, false).await
+    }
+
+    fn new(name: &str) -> NewHome {
+        NewHome { name: name.into(), owner: (1000, 100), quota: Quota::NONE }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_home_that_the_daemon_closed_is_noted_and_released() {
+        let records = records().await;
+        let head = records.create(new("ada")).await.unwrap();
+        let home = records.open(&head).await.unwrap();
+        let root = home.getattr(Ino::ROOT).await.unwrap();
+        home.close().await.unwrap();
+        let usage = Usage { bytes: 5, inodes: 6, ..home.usage() };
+        let head = records.closed(&head, Attr { nlink: 9, ..root }, usage).await.unwrap();
+        assert_eq!((head.root.nlink, head.usage.bytes, head.usage.inodes), (9, 5, 6));
+        assert!(records.homes().show("ada").await.unwrap().served_by.is_none());
+        records.shutdown().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_removed_home_and_an_impossible_name_are_not_there() {
+        let records = records().await;
+        records.create(new("ada")).await.unwrap();
+        records.remove("ada").await.unwrap();
+        assert!(records.show("ada").await.unwrap().is_none());
+        assert!(records.show(".git").await.unwrap().is_none());
+        assert!(records.list().await.unwrap().is_empty());
+        let refused = records.create(new("ada")).await.unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::NotPermitted));
+        records.restore("ada").await.unwrap();
+        assert!(records.show("ada").await.unwrap().is_some());
+        records.shutdown().await.unwrap();
+    }
+}

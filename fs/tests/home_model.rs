@@ -1,0 +1,73 @@
+//! Homes against a naive model of a POSIX tree: random sequences of all operations, with time
+//! passing, tiny caches, restarts and crashes. `YADOKARI_TEST_ROUNDS` multiplies the rounds.
+//!
+//! A failure prints its sequence; it goes on as a test `regression_…` below.
+
+#[path = "model/bytes.rs"]
+mod bytes;
+#[path = "model/history.rs"]
+mod history;
+#[path = "model/life.rs"]
+mod life;
+#[path = "model/op.rs"]
+mod op;
+#[path = "model/sim.rs"]
+mod sim;
+#[path = "model/tree.rs"]
+mod tree;
+
+use life::{ROOMY, SMALL, Setting};
+use op::Raw;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestError, TestRunner};
+use sim::Sim;
+use yadokari_store::fault::FaultPlan;
+
+fn rounds() -> u32 {
+    std::env::var("YADOKARI_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
+fn model_check(cases: u32, length: usize, setting: Setting, plan: FaultPlan) {
+    let cases = cases * rounds();
+    let config =
+        Config { cases, failure_persistence: None, max_shrink_iters: 3000, ..Config::default() };
+    let (mut steps, mut crashes, mut reopens) = (0, 0, 0);
+    let counts = std::cell::RefCell::new((&mut steps, &mut crashes, &mut reopens));
+    let ops = proptest::collection::vec(any::<Raw>(), 1..length);
+    TestRunner::new(config)
+        .run(&ops, |ops| {
+            let mut sim = Sim::new(setting, plan.clone());
+            sim.run_all(&ops);
+            let mut counts = counts.borrow_mut();
+            *counts.0 += ops.len() as u64;
+            *counts.1 += sim.crashes;
+            *counts.2 += sim.reopens;
+            Ok(())
+        })
+        .unwrap_or_else(|error| match error {
+            TestError::Fail(why, ops) => panic!("{why}\nreplay(…, &{ops:?})"),
+            other => panic!("{other}"),
+        });
+    println!("{steps} operations, {crashes} crashes, {reopens} restarts");
+}
+
+#[test]
+fn a_home_with_tiny_caches_behaves_as_the_model_through_restarts_and_crashes() {
+    model_check(60, 150, SMALL, FaultPlan::none());
+}
+
+#[test]
+fn a_home_with_room_behaves_as_the_model_through_restarts_and_crashes() {
+    model_check(60, 150, ROOMY, FaultPlan::none());
+}
+
+fn replay(setting: Setting, ops: &[Raw]) {
+    let mut sim = Sim::new(setting, FaultPlan::none());
+    sim.verbose = true;
+    sim.run_all(ops);
+}
+
+#[test]
+fn the_shortest_sequence_works() {
+    replay(SMALL, &[[0; 7]]);
+}

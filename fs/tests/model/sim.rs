@@ -1,0 +1,809 @@
+//! Runs operations on a home and on the reference, and compares all that both say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use yadokari_fs::home::*;
+use yadokari_store::fault::{Crash, FaultPlan};
+
+use super::bytes::Contents;
+use super::history::History;
+use super::life::{HandClock, Life, Setting};
+use super::op::{LENGTHS, OFFSETS, PAUSES, Raw, What, content, pick};
+use super::tree::{ACCESS, DEFAULT, Data, Fails, Names, Node, Tree, acl};
+
+pub fn kind<T>(result: Result<T>) -> Result<T, String> {
+    result.map_err(|error| {
+        let all = format!("{:?}", error.kind());
+        match error.kind() {
+            ErrorKind::Unavailable(_) | ErrorKind::Corrupt(_) => all,
+            _ => all.split('(').next().unwrap_or_default().to_owned(),
+        }
+    })
+}
+
+fn expect<T: std::fmt::Debug + PartialEq>(what: &str, real: Result<T>, model: Fails<T>) {
+    assert_eq!(kind(real), model.map_err(str::to_owned), "{what}");
+}
+
+/// A listing that goes on while other things happen.
+struct Listing {
+    dir: u64,
+    cookie: u64,
+    seen: BTreeSet<Vec<u8>>,
+    /// Names that were there all the time.
+    stayed: BTreeSet<Vec<u8>>,
+}
+
+pub struct Sim {
+    pub objects: Arc<dyn ObjectStore>,
+    clock: Arc<HandClock>,
+    setting: Setting,
+    plan: FaultPlan,
+    life: Option<Life>,
+    pub tree: Tree,
+    history: History,
+    listing: Option<Listing>,
+    pub verbose: bool,
+    pub crashes: u64,
+    pub reopens: u64,
+}
+
+impl Sim {
+    pub fn new(setting: Setting, plan: FaultPlan) -> Sim {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let clock = Arc::new(HandClock::default());
+        let now = clock.tick();
+        let life = Life::begin(&objects, &clock, Quota::NONE, setting, plan.clone());
+        let root = Names {
+            kind: Kind::Dir,
+            perm: 0o700,
+            uid: 1000,
+            gid: 1000,
+            rdev: 0,
+            target: Vec::new(),
+            nlink: 2,
+            parent: 1,
+            entries: BTreeMap::new(),
+            xattrs: BTreeMap::new(),
+            atime: now,
+            btime: now,
+            mtime: now,
+            ctime: now,
+        };
+        let root = Node { names: Rc::new(root), data: None, ctime: now, charged: 0 };
+        let tree = Tree {
+            nodes: [(1, root)].into(),
+            refs: BTreeMap::new(),
+            quota: Quota::NONE,
+            bytes: 0,
+            named: Vec::new(),
+            wrote: Vec::new(),
+        };
+        let history = History::new(&tree);
+        Sim {
+            objects,
+            clock,
+            setting,
+            plan,
+            life: Some(life),
+            tree,
+            history,
+            listing: None,
+            verbose: false,
+            crashes: 0,
+            reopens: 0,
+        }
+    }
+
+    pub fn life(&self) -> &Life {
+        self.life.as_ref().expect("a life goes on")
+    }
+
+    /// Runs a whole sequence and checks everything at the end.
+    pub fn run_all(&mut self, ops: &[Raw]) {
+        for (number, raw) in ops.iter().enumerate() {
+            if self.verbose {
+                eprintln!("{number}: {raw:?}");
+            }
+            self.step(raw);
+        }
+        self.check();
+        self.reopen();
+        self.crash();
+    }
+
+    pub fn step(&mut self, raw: &Raw) {
+        let began = self.life().age();
+        let what = What::of(raw);
+        let before = self.tree.clone();
+        self.tree.named.clear();
+        self.tree.wrote.clear();
+        let crashed_before = self.life().control.crashed();
+        if what != What::Crash && what != What::CrashLater {
+            self.act(what, raw);
+        }
+        if self.life().control.crashed() && !crashed_before {
+            // Whether this operation came before or after the crash nobody knows.
+            let _ = before;
+            self.end_of_life(began);
+            return;
+        }
+        let age = self.life().age();
+        self.history.note(&self.tree, age);
+        match what {
+            What::Crash => self.end_of_life(age),
+            What::CrashLater => {
+                let crash = if raw[2] % 2 == 0 { Crash::Before } else { Crash::After };
+                let plan = FaultPlan::crash_at_write(u64::from(raw[1] % 12), crash);
+                self.life().control.arm(plan);
+            }
+            _ => assert_eq!(self.life().home.usage(), self.tree.usage(), "usage after {what:?}"),
+        }
+    }
+
+    fn crash(&mut self) {
+        let age = self.life().age();
+        self.end_of_life(age);
+    }
+
+    /// The daemon is gone; what the store has must be what was promised.
+    fn end_of_life(&mut self, age: u64) {
+        self.crashes += 1;
+        let age_now = self.life().age();
+        self.history.note(&self.tree, age_now);
+        self.life.take().expect("a life goes on").crash();
+        self.begin();
+        let found = self.dump();
+        self.tree = self.history.recover(found, age, self.tree.quota);
+        self.settle();
+        self.check();
+        self.history = History::new(&self.tree);
+    }
+
+    fn reopen(&mut self) {
+        self.reopens += 1;
+        let closed = self.life().run(self.life().home.close());
+        if closed.is_err() && self.life().control.crashed() {
+            return;
+        }
+        closed.expect("closes");
+        self.life = None;
+        self.tree.restart();
+        self.begin();
+        self.settle();
+        self.check();
+        self.history = History::new(&self.tree);
+    }
+
+    fn begin(&mut self) {
+        self.listing = None;
+        self.tree.refs.clear();
+        let plan = self.plan.clone();
+        let quota = self.tree.quota;
+        self.life = Some(Life::begin(&self.objects, &self.clock, quota, self.setting, plan));
+    }
+
+    fn settle(&mut self) {
+        assert_eq!(self.life().home.usage(), self.tree.usage(), "usage after opening");
+        self.life().wait(5_000);
+        assert_eq!(self.life().home.usage(), self.tree.usage(), "usage after collecting");
+    }
+
+    fn inos(&self, wanted: impl Fn(&Node) -> bool) -> Vec<u64> {
+        self.tree.nodes.iter().filter(|(_, n)| wanted(n)).map(|(ino, _)| *ino).collect()
+    }
+
+    fn any(&self, n: u16) -> u64 {
+        pick(&self.inos(|_| true), n)
+    }
+
+    /// A directory, mostly.
+    fn dir(&self, n: u16) -> u64 {
+        if n % 31 == 30 {
+            return self.any(n / 31);
+        }
+        pick(&self.inos(|n| n.names.kind == Kind::Dir), n)
+    }
+
+    /// A file, mostly.
+    fn file(&self, n: u16) -> u64 {
+        let files = self.inos(|n| n.names.kind == Kind::File);
+        if n % 31 == 30 || files.is_empty() {
+            return self.any(n / 31);
+        }
+        pick(&files, n)
+    }
+
+    /// A name in a directory: mostly one that is there.
+    fn name(&self, dir: u64, n: u16) -> Vec<u8> {
+        let entries = &self.tree.nodes[&dir].names.entries;
+        if n % 4 != 0 && !entries.is_empty() {
+            let names: Vec<&Vec<u8>> = entries.keys().collect();
+            return pick(&names, n / 4).clone();
+        }
+        match n / 4 % 9 {
+            8 => vec![b'x'; 255],
+            k => vec![b'a' + k as u8],
+        }
+    }
+
+    fn new_name(&self, n: u16) -> Vec<u8> {
+        match n % 13 {
+            12 => vec![b'x'; 255],
+            k => vec![b'a' + k as u8],
+        }
+    }
+
+    fn offset(&self, ino: u64, n: u16) -> u64 {
+        let size = self.tree.nodes[&ino].data.as_ref().map_or(0, |d| d.size);
+        match n % 5 {
+            0 => size,
+            1 => size / 2,
+            2 => (pick(&OFFSETS, n / 5)).saturating_add(u64::from(n % 97)),
+            _ => pick(&OFFSETS, n / 5),
+        }
+    }
+
+    fn caller(&self, n: u16) -> Caller {
+        let client = self.life().clients[usize::from(n % 2)];
+        Caller { uid: 1000 + u32::from(n % 3), gid: 1000 + u32::from(n % 2), client }
+    }
+
+    #[allow(clippy::too_many_lines)] // One arm per operation.
+    fn act(&mut self, what: What, raw: &Raw) {
+        let now = self.clock.tick();
+        let [_, a, b, c, d, e, f] = *raw;
+        let home = self.life().home.clone();
+        let caller = self.caller(f);
+        let client = caller.client;
+        match what {
+            What::Wait => self.life().wait(pick(&PAUSES, a)),
+            What::Make => self.make(a, b, c, d, caller, now),
+            What::Write => {
+                let ino = self.file(a);
+                let offset = self.offset(ino, b);
+                let bytes = content(d, if e % 50 == 49 { 0 } else { pick(&LENGTHS, c) });
+                let mode = WriteMode { append: e % 4 == 1, kill_priv: e % 8 == 2 };
+                let data = Bytes::copy_from_slice(&bytes);
+                let real = self.life().run(home.write(caller, Ino(ino), offset, data, mode));
+                if self.lost(&real) {
+                    return;
+                }
+                let model = self.tree.write(ino, offset, &bytes, mode, now);
+                expect("write", real, model);
+            }
+            What::Read => {
+                let ino = self.file(a);
+                let offset = self.offset(ino, b);
+                self.read(ino, offset, pick(&LENGTHS, c));
+            }
+            What::Lookup => {
+                let dir = self.dir(a);
+                let name = self.name(dir, b);
+                let real = self.life().run(home.lookup(client, Ino(dir), n(&name)));
+                if !self.lost(&real) {
+                    expect("lookup", real, self.tree.lookup(client.0, dir, &name));
+                }
+            }
+            What::Forget => {
+                let held: Vec<_> = self.tree.refs.iter().map(|(k, v)| (*k, *v)).collect();
+                if held.is_empty() {
+                    return;
+                }
+                let ((client, ino), count) = pick(&held, a);
+                let count = if b % 3 == 0 { 1 } else { count };
+                self.life().home.forget(ClientId(client), Ino(ino), count);
+                self.tree.forget(client, ino, count);
+            }
+            What::ForgetAll => {
+                let held: Vec<_> = self.tree.refs.iter().map(|(k, v)| (*k, *v)).collect();
+                for ((client, ino), count) in held {
+                    self.life().home.forget(ClientId(client), Ino(ino), count);
+                    self.tree.forget(client, ino, count);
+                }
+            }
+            What::Unlink => {
+                let dir = self.dir(a);
+                let name = self.name(dir, b);
+                let real = self.life().run(home.unlink(caller, Ino(dir), n(&name)));
+                if !self.lost(&real) {
+                    expect("unlink", real, self.tree.unlink(dir, &name, now));
+                    self.not_stayed(dir, &name);
+                }
+            }
+            What::Rmdir => {
+                let dir = self.dir(a);
+                let name = self.name(dir, b);
+                let real = self.life().run(home.rmdir(caller, Ino(dir), n(&name)));
+                if !self.lost(&real) {
+                    expect("rmdir", real, self.tree.rmdir(dir, &name, now));
+                    self.not_stayed(dir, &name);
+                }
+            }
+            What::Rename => self.rename((a, b), (c, d), e, caller, now),
+            What::Link => {
+                let ino = self.any(a);
+                let dir = self.dir(b);
+                let name = self.new_name(c);
+                let real = self.life().run(home.link(caller, Ino(ino), Ino(dir), n(&name)));
+                if !self.lost(&real) {
+                    expect("link", real, self.tree.link(client.0, ino, (dir, &name), now));
+                }
+            }
+            What::List => self.list(a, b),
+            What::Setattr | What::Truncate => {
+                let mut set = SetAttr::default();
+                let ino = if what == What::Truncate { self.file(a) } else { self.any(a) };
+                if what == What::Truncate {
+                    set.size = Some(match b % 3 {
+                        0 => self.offset(ino, c),
+                        1 => pick(&LENGTHS, c),
+                        _ => 0,
+                    });
+                }
+                if what == What::Setattr || d % 8 == 0 {
+                    set.perm = (b % 2 == 0).then_some(d % 0o10000);
+                    set.uid = (b % 3 == 0).then_some(2000 + u32::from(c % 5));
+                    set.gid = (b % 5 == 0).then_some(2000 + u32::from(c % 3));
+                    set.atime = (b % 7 == 0).then_some(SetTime::Now);
+                    let time = Time { sec: i64::from(e), nsec: 5 };
+                    set.mtime = (b % 4 == 1).then_some(SetTime::At(time));
+                    set.kill_priv = b % 6 == 2;
+                }
+                let real = self.life().run(home.setattr(caller, Ino(ino), set));
+                if !self.lost(&real) {
+                    expect("setattr", real, self.tree.setattr(ino, &set, now));
+                }
+            }
+            What::Fallocate => {
+                let ino = self.file(a);
+                let offset = self.offset(ino, b);
+                let keep_size = d % 2 == 0;
+                let (falloc, len) = match d / 2 % 4 {
+                    0 => (Falloc::Allocate { keep_size }, pick(&LENGTHS, c)),
+                    1 => (Falloc::ZeroRange { keep_size }, pick(&LENGTHS, c)),
+                    2 => (Falloc::PunchHole, pick(&LENGTHS, c)),
+                    _ if e % 2 == 0 => (Falloc::PunchHole, FILE_BYTES_MAX - offset.min(FILE_BYTES_MAX)),
+                    _ => (Falloc::PunchHole, 0),
+                };
+                let real = self.life().run(home.fallocate(caller, Ino(ino), falloc, offset, len));
+                if !self.lost(&real) {
+                    let model = self.tree.fallocate(ino, falloc, offset..offset + len, now);
+                    expect("fallocate", real, model);
+                }
+            }
+            What::Seek => {
+                let ino = self.file(a);
+                let offset = self.offset(ino, b);
+                let whence = if c % 2 == 0 { Seek::Data } else { Seek::Hole };
+                let real = self.life().run(home.seek(Ino(ino), offset, whence));
+                if !self.lost(&real) {
+                    expect("seek", real, self.tree.seek(ino, offset, whence));
+                }
+            }
+            What::Copy => {
+                let (from, to) = (self.file(a), self.file(b));
+                let from = (from, self.offset(from, c));
+                let to = (to, if f % 3 == 0 { from.1 } else { self.offset(to, d) });
+                let len = pick(&LENGTHS, e);
+                let (x, y) = ((Ino(from.0), from.1), (Ino(to.0), to.1));
+                let real = self.life().run(home.copy_range(caller, x, y, len));
+                if !self.lost(&real) {
+                    expect("copy_range", real, self.tree.copy_range(from, to, len, now));
+                }
+            }
+            What::Setxattr => {
+                let ino = self.any(a);
+                let (name, value) = xattr(b, c, d);
+                let mode = XattrMode {
+                    create: e % 5 == 1,
+                    replace: e % 5 == 2,
+                    kill_sgid: e % 3 == 0,
+                };
+                let (k, v) = (Bytes::from(name.clone()), Bytes::from(value.clone()));
+                let real = self.life().run(home.setxattr(caller, Ino(ino), k, v, mode));
+                if !self.lost(&real) {
+                    expect("setxattr", real, self.tree.setxattr(ino, &name, &value, mode, now));
+                }
+            }
+            What::Getxattr => self.check_xattrs(self.any(a)),
+            What::Removexattr => {
+                let with: Vec<u64> = self.inos(|n| !n.names.xattrs.is_empty());
+                let ino = if with.is_empty() { self.any(a) } else { pick(&with, a) };
+                let (name, _) = xattr(b, 0, 0);
+                let k = Bytes::from(name.clone());
+                let real = self.life().run(home.removexattr(caller, Ino(ino), k));
+                if !self.lost(&real) {
+                    expect("removexattr", real, self.tree.removexattr(ino, &name, now));
+                }
+            }
+            What::Fsync => {
+                let ino = if b % 4 == 0 { self.any(a) } else { self.file(a) };
+                let real = self.life().run(home.fsync(Ino(ino)));
+                if !self.lost(&real) {
+                    expect("fsync", real, Ok(()));
+                    self.history.fsynced(ino);
+                }
+            }
+            What::Sync => {
+                let real = self.life().run(home.sync());
+                if !self.lost(&real) {
+                    expect("sync", real, Ok(()));
+                    self.history.synced();
+                }
+            }
+            What::SetQuota => {
+                let (bytes, inodes) = (self.tree.bytes, self.tree.nodes.len() as u64);
+                self.tree.quota = match a % 4 {
+                    0 => Quota::NONE,
+                    1 => Quota { bytes: bytes + u64::from(b % 9000), inodes: u64::MAX },
+                    2 => Quota { bytes: bytes + u64::from(b) * 8, inodes: inodes + 2 },
+                    _ => Quota { bytes: bytes.saturating_sub(100), inodes: inodes + 5 },
+                };
+                home.set_quota(self.tree.quota);
+            }
+            What::Check => self.check(),
+            What::Reopen => self.reopen(),
+            What::Crash | What::CrashLater => {}
+        }
+    }
+
+    /// True when the store died under the operation; then nothing is known but that it did.
+    fn lost<T>(&self, real: &Result<T>) -> bool {
+        let failed = matches!(real, Err(Error(ErrorKind::Unavailable(_) | ErrorKind::Fenced)));
+        failed && self.life().control.crashed()
+    }
+
+    fn make(&mut self, a: u16, b: u16, c: u16, d: u16, caller: Caller, now: Time) {
+        let dir = self.dir(a);
+        let name = self.new_name(b);
+        let kind = match c % 12 {
+            0..=6 => Kind::File,
+            7..=9 => Kind::Dir,
+            10 => Kind::Symlink,
+            _ => Kind::CharDevice,
+        };
+        let node = NewNode {
+            kind,
+            perm: d % 0o10000,
+            umask: if c % 2 == 0 { 0o022 } else { 0 },
+            rdev: if kind == Kind::CharDevice { u32::from(d) } else { 0 },
+            target: match kind {
+                Kind::Symlink => Bytes::from(vec![b't'; usize::from(d % 4096).max(1)]),
+                _ => Bytes::new(),
+            },
+        };
+        let home = self.life().home.clone();
+        let op = home.make(caller.clone(), Ino(dir), n(&name), node.clone());
+        let real = self.life().run(op);
+        if self.lost(&real) {
+            return;
+        }
+        match self.tree.can_make(dir, &name, &node) {
+            Err(error) => expect("make", real, Err(error)),
+            Ok(()) => {
+                let real = real.expect("make works");
+                let model = self.tree.make(&caller, (dir, &name), &node, real.ino.0, now);
+                assert_eq!(real, model, "make");
+            }
+        }
+    }
+
+    fn rename(
+        &mut self,
+        (a, b): (u16, u16),
+        (c, d): (u16, u16),
+        e: u16,
+        caller: Caller,
+        now: Time,
+    ) {
+        let (from, to) = (self.dir(a), self.dir(c));
+        let from = (from, self.name(from, b));
+        let to = (to, if d % 2 == 0 { self.name(to, d / 2) } else { self.new_name(d / 2) });
+        let mode = RenameMode {
+            no_replace: e % 5 == 1,
+            exchange: e % 5 == 2 || e % 35 == 6,
+            whiteout: e % 7 == 4,
+        };
+        let home = self.life().home.clone();
+        let (x, y) = ((Ino(from.0), n(&from.1)), (Ino(to.0), n(&to.1)));
+        let real = self.life().run(home.rename(caller.clone(), x, y, mode));
+        if self.lost(&real) {
+            return;
+        }
+        let (from, to) = ((from.0, &from.1[..]), (to.0, &to.1[..]));
+        let can = self.tree.can_rename(from, to, mode);
+        expect("rename", real, can.map(drop));
+        let Ok(Some((source, target))) = can else { return };
+        let mut whiteout = None;
+        if mode.whiteout {
+            let client = caller.client;
+            let there = self.life().run(home.lookup(client, Ino(from.0), n(from.1)));
+            if self.lost(&there) {
+                return;
+            }
+            let ino = there.expect("a whiteout is there").ino;
+            home.forget(client, ino, 1);
+            whiteout = Some(ino.0);
+        }
+        let carried = if target.is_some() { vec![source] } else { Vec::new() };
+        let both = carried.into_iter().chain(target.filter(|_| mode.exchange));
+        self.history.carries(both.collect());
+        self.tree.rename(&caller, from, to, whiteout, mode, now);
+        self.not_stayed(from.0, from.1);
+        self.not_stayed(to.0, to.1);
+    }
+
+    fn not_stayed(&mut self, dir: u64, name: &[u8]) {
+        if let Some(listing) = self.listing.as_mut().filter(|l| l.dir == dir) {
+            listing.stayed.remove(name);
+        }
+    }
+
+    /// Begins a listing, or goes on with the one that runs.
+    fn list(&mut self, a: u16, b: u16) {
+        if self.listing.as_ref().is_none_or(|l| !self.tree.nodes.contains_key(&l.dir)) {
+            let dir = pick(&self.inos(|n| n.names.kind == Kind::Dir), a);
+            let stayed = self.tree.nodes[&dir].names.entries.keys().cloned().collect();
+            self.listing = Some(Listing { dir, cookie: 0, seen: BTreeSet::new(), stayed });
+        }
+        let mut listing = self.listing.take().expect("just begun");
+        let home = self.life().home.clone();
+        let max = usize::from(b % 4) + 1;
+        let dir = listing.dir;
+        let page = self.life().run(home.readdir(Ino(dir), listing.cookie, b % 3 == 0, max));
+        if self.lost(&page) {
+            return;
+        }
+        let page = page.expect("lists");
+        assert!(page.len() <= max, "a page of {} entries, {max} were asked for", page.len());
+        if page.is_empty() {
+            let missed: Vec<_> = listing.stayed.difference(&listing.seen).collect();
+            assert!(missed.is_empty(), "a listing of {dir} missed {missed:?}");
+            return;
+        }
+        for entry in &page {
+            assert!(entry.next > listing.cookie, "cookies grow");
+            listing.cookie = entry.next;
+            self.check_entry(dir, entry, b % 3 == 0);
+            let stayed = listing.stayed.contains(&entry.name[..]);
+            let twice = !listing.seen.insert(entry.name.to_vec());
+            assert!(!(twice && stayed), "{:?} was listed twice", entry.name);
+        }
+        self.listing = Some(listing);
+    }
+
+    fn check_entry(&self, dir: u64, entry: &DirEntry, attrs: bool) {
+        let names = &self.tree.nodes[&dir].names;
+        let ino = match &entry.name[..] {
+            b"." => dir,
+            b".." => names.parent,
+            name => *names.entries.get(name).unwrap_or_else(|| panic!("{name:?} is not in {dir}")),
+        };
+        assert_eq!(entry.ino.0, ino, "{:?} in {dir}", entry.name);
+        if entry.name[0] != b'.' {
+            let attr = self.tree.nodes[&ino].attr(ino);
+            assert_eq!(entry.kind, attr.kind);
+            assert_eq!(entry.attr, attrs.then_some(attr), "{:?} in {dir}", entry.name);
+        }
+    }
+
+    fn read(&mut self, ino: u64, offset: u64, len: u64) {
+        let home = self.life().home.clone();
+        let real = self.life().run(home.read(Ino(ino), offset, len as u32));
+        if self.lost(&real) {
+            return;
+        }
+        let model = self.tree.file(ino).map(|data| {
+            let end = (offset.saturating_add(len)).min(data.size);
+            data.contents.read(offset.min(end)..end)
+        });
+        match (kind(real.map(|pieces| pieces.concat())), model) {
+            (Ok(real), Ok(model)) => same_bytes(ino, offset, &real, &model),
+            (real, model) => assert_eq!(real, model.map_err(str::to_owned), "read"),
+        }
+    }
+
+    fn check_xattrs(&self, ino: u64) {
+        let home = self.life().home.clone();
+        let listed = self.life().run(home.listxattr(Ino(ino)));
+        if self.lost(&listed) {
+            return;
+        }
+        let listed = listed.expect("lists attributes");
+        let xattrs = &self.tree.nodes[&ino].names.xattrs;
+        let names: Vec<&[u8]> = listed.split(|b| *b == 0).filter(|n| !n.is_empty()).collect();
+        let expected: Vec<&[u8]> = xattrs.keys().map(|k| &k[..]).collect();
+        assert_eq!(names, expected, "attributes of {ino}");
+        for (name, value) in xattrs {
+            let name = Bytes::copy_from_slice(name);
+            let real = self.life().run(home.getxattr(Ino(ino), name.clone()));
+            if self.lost(&real) {
+                return;
+            }
+            assert_eq!(real.expect("is there"), value[..], "{name:?} of {ino}");
+        }
+        let none = self.life().run(home.getxattr(Ino(ino), Bytes::from_static(b"user.none")));
+        if !self.lost(&none) {
+            assert_eq!(kind(none), Err("NoAttribute".to_owned()));
+        }
+    }
+
+    /// Compares everything.
+    pub fn check(&mut self) {
+        let inos = self.inos(|_| true);
+        for ino in inos {
+            if self.life().control.crashed() {
+                return;
+            }
+            let home = self.life().home.clone();
+            let attr = self.life().run(home.getattr(Ino(ino)));
+            if self.lost(&attr) {
+                return;
+            }
+            let node = self.tree.nodes[&ino].clone();
+            assert_eq!(kind(attr), Ok(node.attr(ino)), "attributes of {ino}");
+            self.check_xattrs(ino);
+            match node.names.kind {
+                Kind::Dir => self.check_dir(ino),
+                Kind::Symlink => {
+                    let target = self.life().run(home.readlink(Ino(ino)));
+                    if !self.lost(&target) {
+                        assert_eq!(target.expect("a link"), node.names.target[..]);
+                    }
+                }
+                _ => {}
+            }
+            if let Some(data) = &node.data {
+                for range in data.contents.ranges() {
+                    self.read(ino, range.start, range.end - range.start);
+                }
+                self.read(ino, data.size.saturating_sub(100), 200);
+            }
+        }
+    }
+
+    fn check_dir(&self, dir: u64) {
+        let home = self.life().home.clone();
+        let mut seen = BTreeSet::new();
+        let mut cookie = 0;
+        loop {
+            let page = self.life().run(home.readdir(Ino(dir), cookie, true, 7));
+            if self.lost(&page) {
+                return;
+            }
+            let page = page.expect("lists");
+            let Some(last) = page.last() else { break };
+            cookie = last.next;
+            for entry in &page {
+                self.check_entry(dir, entry, true);
+                assert!(seen.insert(entry.name.to_vec()), "{:?} twice", entry.name);
+            }
+        }
+        assert_eq!(seen.len(), self.tree.nodes[&dir].names.entries.len() + 2, "entries of {dir}");
+    }
+
+    /// Everything that can be reached, as the home shows it.
+    fn dump(&mut self) -> BTreeMap<u64, Node> {
+        let home = self.life().home.clone();
+        let known = self.history.contents();
+        self.life().run(async {
+            let mut found = BTreeMap::new();
+            let mut todo = vec![(1, 1)];
+            while let Some((ino, parent)) = todo.pop() {
+                if found.contains_key(&ino) {
+                    continue;
+                }
+                let attr = home.getattr(Ino(ino)).await.expect("what has a name is there");
+                let node = dump_node(&home, attr, parent, &known).await;
+                todo.extend(node.names.entries.values().map(|below| (*below, ino)));
+                found.insert(ino, node);
+            }
+            found
+        })
+    }
+}
+
+async fn dump_node(
+    home: &Home,
+    attr: Attr,
+    parent: u64,
+    known: &BTreeMap<u64, Vec<Rc<Data>>>,
+) -> Node {
+    let ino = attr.ino;
+    let is_dir = attr.kind == Kind::Dir;
+    let mut names = Names {
+        kind: attr.kind,
+        perm: attr.perm,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: attr.rdev,
+        target: Vec::new(),
+        nlink: attr.nlink,
+        parent: if is_dir { parent } else { 0 },
+        entries: BTreeMap::new(),
+        xattrs: BTreeMap::new(),
+        atime: attr.atime,
+        btime: attr.btime,
+        mtime: attr.mtime,
+        ctime: attr.ctime,
+    };
+    if is_dir {
+        let mut cookie = 0;
+        loop {
+            let page = home.readdir(ino, cookie, false, 50).await.expect("lists");
+            let Some(last) = page.last() else { break };
+            cookie = last.next;
+            for entry in page.iter().filter(|e| !matches!(&e.name[..], b"." | b"..")) {
+                names.entries.insert(entry.name.to_vec(), entry.ino.0);
+            }
+        }
+    }
+    if attr.kind == Kind::Symlink {
+        names.target = home.readlink(ino).await.expect("a link").to_vec();
+    }
+    let listed = home.listxattr(ino).await.expect("lists attributes");
+    for name in listed.split(|b| *b == 0).filter(|n| !n.is_empty()) {
+        let value = home.getxattr(ino, Bytes::copy_from_slice(name)).await.expect("is there");
+        names.xattrs.insert(name.to_vec(), value.to_vec());
+    }
+    let data = match attr.kind {
+        Kind::File => Some(dump_data(home, &attr, known.get(&ino.0)).await),
+        _ => None,
+    };
+    let charged = attr.charged;
+    Node { names: Rc::new(names), data, ctime: attr.ctime, charged }
+}
+
+/// What a file shows: reads wherever any of its states had something.
+async fn dump_data(home: &Home, attr: &Attr, known: Option<&Vec<Rc<Data>>>) -> Rc<Data> {
+    let mut contents = Contents::default();
+    let mut pages = BTreeSet::new();
+    for state in known.into_iter().flatten() {
+        pages.extend(state.contents.ranges().into_iter().flat_map(|r| r.step_by(4096)));
+    }
+    for at in pages {
+        let bytes = home.read(attr.ino, at, 4096).await.expect("reads").concat();
+        if bytes.iter().any(|b| *b != 0) {
+            contents.write(at, &bytes);
+        }
+    }
+    Rc::new(Data { size: attr.size, mtime: attr.mtime, contents })
+}
+
+fn same_bytes(ino: u64, offset: u64, real: &[u8], model: &[u8]) {
+    if real != model {
+        let at = real.iter().zip(model).position(|(a, b)| a != b);
+        let (r, m) = (real.len(), model.len());
+        let differ = real.iter().zip(model).filter(|(a, b)| a != b).count();
+        panic!(
+            "contents of {ino} from {offset}: {r} bytes, {m} expected; \
+             first difference at {at:?}, {differ} in all"
+        );
+    }
+}
+
+fn n(name: &[u8]) -> Name {
+    Name::new(name).expect("a name")
+}
+
+fn xattr(b: u16, c: u16, d: u16) -> (Vec<u8>, Vec<u8>) {
+    let value = |len: usize| vec![(d % 251) as u8; len];
+    match b % 10 {
+        0..=2 => (vec![b'u', b's', b'e', b'r', b'.', b'a' + (b % 3) as u8], value(c as usize % 300)),
+        3 => (b"user.big".to_vec(), value(c as usize % 20_000)),
+        4 => (b"trusted.overlay.opaque".to_vec(), b"y".to_vec()),
+        5 => (b"security.capability".to_vec(), value(20)),
+        6 if c % 7 == 6 => (ACCESS.to_vec(), value(9)),
+        6 => (ACCESS.to_vec(), acl(c, (d % 3 != 0).then_some((7, d)))),
+        7 => (DEFAULT.to_vec(), acl(c, (d % 3 != 0).then_some((7, d)))),
+        8 if c % 5 == 0 => (b"user.huge".to_vec(), value(65_537)),
+        8 => (b"bad.name".to_vec(), value(3)),
+        _ => (b"user.empty".to_vec(), Vec::new()),
+    }
+}
