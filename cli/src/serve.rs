@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
 use yadokari_fs::home::owner::NodeIdentity;
 use yadokari_fs::home::{self, Quota};
 use yadokari_fs::node::{LockError, Node, NodeConfig, NodeError, Records, Shows, StoreRecords, Whose};
@@ -40,13 +41,20 @@ pub struct Plan {
 pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
+        // Heard from the first moment on: a signal right behind `ready` must not kill.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let records = open_records(settings, plan.take_over).await?;
         let config = node_config(settings, &plan, Arc::clone(&records) as Arc<dyn Records>)?;
         let node = Node::start(config).await.map_err(|error| explain(error, settings))?;
         if plan.announce {
             output::write_out(&format!("{}\n", node.ready_line()))?;
         }
-        node.wait().await;
+        tokio::select! {
+            () = node.wait() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
         tracing::info!("writing everything to the store, then leaving");
         node.shutdown().await.context("not everything could be written to the store")?;
         records.shutdown().await.context("a home was not given up")?;

@@ -71,3 +71,28 @@ fn replay(setting: Setting, ops: &[Raw]) {
 fn the_shortest_sequence_works() {
     replay(SMALL, &[[0; 7]]);
 }
+
+#[test]
+fn regression_a_minimal_acl_needs_no_quota() {
+    replay(
+        ROOMY,
+        &[
+            [23555, 0, 0, 16248, 0, 0, 0],
+            [58439, 3365, 0, 0, 0, 0, 0],
+            [0; 7],
+            [58418, 0, 51946, 0, 19524, 3448, 0],
+        ],
+    );
+}
+
+#[test]
+fn regression_a_home_closes_cleanly_after_an_idle_while() {
+    replay(
+        SMALL,
+        &[
+            [30895, 24534, 0, 0, 0, 0, 0],
+            [56773, 0, 0, 0, 0, 0, 0],
+            [28657, 0, 0, 0, 0, 0, 0],
+        ],
+    );
+}

@@ -164,3 +164,16 @@ fn require() -> Result<()> {
     }
     Ok(())
 }
+
+/// A copy of the program under test that plain users can reach: the build directory may lie in
+/// a directory of root's.
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn program_for_users(instance: &Instance) -> Result<PathBuf> {
+    let copy = instance.beside().join("yadokari");
+    if !copy.exists() {
+        std::fs::copy(instance::binary(), &copy)?;
+    }
+    Ok(copy)
+}

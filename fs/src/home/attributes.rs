@@ -170,7 +170,8 @@ impl State {
         let grows = (value.len() as u64).saturating_sub(old.map_or(0, |v| v.len() as u64));
         if *name == acl::ACCESS_NAME.as_bytes() {
             let access = acl::Acl::parse(value)?;
-            self.check_quota(grows, 0)?;
+            // One that permission bits can say is not stored.
+            self.check_quota(if access.is_minimal() { 0 } else { grows }, 0)?;
             self.set_access_acl(ino, &access, mode.kill_sgid);
         } else {
             if *name == acl::DEFAULT_NAME.as_bytes() {

@@ -3,7 +3,7 @@
 //! A crash drops the runtime with every task in it; what reached the store stays.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -14,18 +14,21 @@ use yadokari_store::fault::{FaultControl, FaultPlan, FaultStore};
 
 /// The wall clock of a simulation: whoever runs it says what time it is.
 #[derive(Debug, Default)]
-pub struct HandClock(AtomicI64);
+pub struct HandClock {
+    ticks: AtomicI64,
+    lives: AtomicU64,
+}
 
 impl HandClock {
     pub fn tick(&self) -> Time {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.ticks.fetch_add(1, Ordering::Relaxed);
         self.now()
     }
 }
 
 impl Clock for HandClock {
     fn now(&self) -> Time {
-        Time { sec: 1_700_000_000 + self.0.load(Ordering::Relaxed), nsec: 7 }
+        Time { sec: 1_700_000_000 + self.ticks.load(Ordering::Relaxed), nsec: 7 }
     }
 }
 
@@ -84,7 +87,9 @@ impl Life {
             root_gid: 1000,
             root_perm: 0o700,
             shared: Shared::with_clock(config, Arc::clone(clock) as Arc<dyn Clock>),
-            seed: Some(1),
+            // A number of its own: names that the tables make up must differ from life to life.
+            tenure: std::sync::Arc::new(yadokari_fs::home::Undisputed),
+            seed: Some(clock.lives.fetch_add(1, Ordering::Relaxed)),
         };
         let (home, began) =
             runtime.block_on(async { (Home::open(open).await.expect("opens"), Instant::now()) });

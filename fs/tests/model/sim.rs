@@ -108,7 +108,7 @@ impl Sim {
     pub fn run_all(&mut self, ops: &[Raw]) {
         for (number, raw) in ops.iter().enumerate() {
             if self.verbose {
-                eprintln!("{number}: {raw:?}");
+                eprintln!("{number}: {:?} {raw:?}", What::of(raw));
             }
             self.step(raw);
         }

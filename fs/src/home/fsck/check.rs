@@ -49,7 +49,7 @@ pub struct Check<'a> {
     pub fixes: Vec<Fix>,
     pub doubtful: bool,
     counts: BTreeMap<Invariant, u64>,
-    progress: &'a mut (dyn FnMut(Progress) + Send),
+    progress: &'a mut (dyn FnMut(Progress) + Send + Sync),
     stage: Stage,
     done: u64,
 }
@@ -58,7 +58,7 @@ impl<'a> Check<'a> {
     pub fn new(
         source: Source<'a>,
         options: Options,
-        progress: &'a mut (dyn FnMut(Progress) + Send),
+        progress: &'a mut (dyn FnMut(Progress) + Send + Sync),
     ) -> Self {
         Self {
             source,

@@ -96,7 +96,7 @@ pub async fn check_closed(
     data: &Arc<dyn ObjectStore>,
     prefix: &Path,
     options: Options,
-    progress: &mut (dyn FnMut(Progress) + Send),
+    progress: &mut (dyn FnMut(Progress) + Send + Sync),
 ) -> Result<Report> {
     let tables = prefix.clone().join_path("tables");
     let reader = TableReader::open_still(Arc::clone(meta), tables.as_ref()).await?;
@@ -124,7 +124,7 @@ impl Home {
     pub async fn check(
         &self,
         options: Options,
-        progress: &mut (dyn FnMut(Progress) + Send),
+        progress: &mut (dyn FnMut(Progress) + Send + Sync),
     ) -> Result<Report> {
         self.sync().await?;
         let core = &self.core;

@@ -41,7 +41,7 @@ pub async fn repair(
     prefix: &Path,
     shared: &Shared,
     options: Options,
-    progress: &mut (dyn FnMut(Progress) + Send),
+    progress: &mut (dyn FnMut(Progress) + Send + Sync),
 ) -> Result<Repaired> {
     let tables = prefix.clone().join_path("tables");
     let opened = TableOptions::default();
@@ -58,7 +58,7 @@ async fn rounds(
     data: &dyn ObjectStore,
     prefix: &Path,
     options: Options,
-    progress: &mut (dyn FnMut(Progress) + Send),
+    progress: &mut (dyn FnMut(Progress) + Send + Sync),
 ) -> Result<Repaired> {
     let mut repaired = Repaired::default();
     let mut txn = table.last_txn();
@@ -83,7 +83,7 @@ async fn round(
     data: &dyn ObjectStore,
     prefix: &Path,
     options: Options,
-    progress: &mut (dyn FnMut(Progress) + Send),
+    progress: &mut (dyn FnMut(Progress) + Send + Sync),
 ) -> Result<(Report, Vec<Fix>)> {
     let view = table.view()?;
     let source =

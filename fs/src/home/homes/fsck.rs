@@ -18,7 +18,7 @@ impl Homes {
         &self,
         name: &str,
         options: Options,
-        progress: &mut (dyn FnMut(Progress) + Send),
+        progress: &mut (dyn FnMut(Progress) + Send + Sync),
     ) -> Result<Report> {
         self.read(name).await?.0.require_live()?;
         let prefix = home_prefix(name);
@@ -34,7 +34,7 @@ impl Homes {
         &self,
         name: &str,
         options: Options,
-        progress: &mut (dyn FnMut(Progress) + Send),
+        progress: &mut (dyn FnMut(Progress) + Send + Sync),
     ) -> Result<Repaired> {
         self.read(name).await?.0.require_live()?;
         let claim = owner::claim(self.heartbeat(name).await?, name, false).await?;

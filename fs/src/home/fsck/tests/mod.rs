@@ -66,7 +66,7 @@ impl Bed {
             root_gid: 1000,
             root_perm: 0o700,
             shared: Arc::clone(&self.shared),
-            tenure: Arc::new(crate::home::Undisputed),
+            tenure: Arc::new(Undisputed),
             seed: Some(1),
         };
         Home::open(open).await.expect("opens")
