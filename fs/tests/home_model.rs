@@ -89,10 +89,6 @@ fn regression_a_minimal_acl_needs_no_quota() {
 fn regression_a_home_closes_cleanly_after_an_idle_while() {
     replay(
         SMALL,
-        &[
-            [30895, 24534, 0, 0, 0, 0, 0],
-            [56773, 0, 0, 0, 0, 0, 0],
-            [28657, 0, 0, 0, 0, 0, 0],
-        ],
+        &[[30895, 24534, 0, 0, 0, 0, 0], [56773, 0, 0, 0, 0, 0, 0], [28657, 0, 0, 0, 0, 0, 0]],
     );
 }

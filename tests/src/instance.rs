@@ -26,6 +26,9 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// More environment.
     pub environment: Vec<(String, String)>,
+    /// A program and arguments that `exec` the daemon, whose command line comes behind them: a
+    /// namespace of its own, for example. It must keep the process id.
+    pub through: Vec<String>,
 }
 
 /// A running (or killed) instance with a data directory, a store and a mount of its own.
@@ -109,6 +112,7 @@ impl Instance {
         let mut command = self.command(&["up", "--store", &self.store]);
         command.arg("--home").arg(&self.mount).args(&self.options.arguments);
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
+        let mut command = process::through(&self.options.through, command);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -86,6 +86,21 @@ pub fn sh(script: &str) -> Result<String> {
     ok(Command::new("bash").args(["-euo", "pipefail", "-c", script]))
 }
 
+/// `command`, with its environment, as what the program and arguments in `before` run.
+#[must_use]
+pub fn through(before: &[String], command: Command) -> Command {
+    let [program, arguments @ ..] = before else { return command };
+    let mut whole = Command::new(program);
+    whole.args(arguments).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => whole.env(name, value),
+            None => whole.env_remove(name),
+        };
+    }
+    whole
+}
+
 /// The last lines of a text.
 #[must_use]
 pub fn tail(text: &str) -> String {

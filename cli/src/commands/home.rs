@@ -6,7 +6,7 @@ use yadokari_fs::node::control::{HomeInfo, Request};
 
 use crate::args::{HomeCommand, QuotaArgs};
 use crate::config::Settings;
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 use crate::size::{NO_LIMIT, show_bytes, show_count};
 use crate::{instance, output, users};
 
@@ -141,6 +141,21 @@ fn explain(name: &str, error: Error) -> Failure {
             .remedy(format!("bring it back: yadokari home restore {name}")),
         ErrorKind::Fenced => Failure::refused(format!("home {name}: {error}")),
         _ => Failure::failed(format!("home {name}: {error}")),
+    }
+}
+
+/// A refusal has two reasons with different remedies: it exists, or it was removed.
+fn explain_create(settings: &Settings, request: Request, error: anyhow::Error) -> anyhow::Error {
+    let Request::HomeCreate { name, .. } = request else { return error };
+    if exit::code(&error) != Exit::Refused {
+        return error;
+    }
+    match one(settings, &Request::HomeShow { name: name.clone() }) {
+        Ok(_) => explain(&name, ErrorKind::Exists.into()).into(),
+        Err(why) if exit::code(&why) == Exit::NotFound && rustix::process::geteuid().is_root() => {
+            explain(&name, ErrorKind::NotPermitted.into()).into()
+        }
+        Err(_) => error,
     }
 }
 

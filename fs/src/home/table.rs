@@ -10,6 +10,7 @@
 //! An idle database costs nothing: it polls nothing, and compaction and collection run only
 //! while there is writing, and a little longer ([`upkeep`]).
 
+mod clock;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -31,9 +32,11 @@ use slatedb::db_cache::{DbCache, SplitCache};
 use slatedb::{CloseReason, Db, DbReader, DbReaderMode, DbSnapshot, WriteBatch};
 
 use super::error::{Error, ErrorKind, Result};
+use clock::TableClock;
+use slatedb_common::clock::SystemClock;
 use upkeep::Upkeep;
 
-/// Every batch says its transaction number under this key.
+/// Every batch says its transaction number and its time under this key.
 const TXN_KEY: &[u8] = b"Mt";
 /// Memtables are frozen at this size: small ones keep two hundred homes within memory.
 const MEMTABLE_BYTES: usize = 8 << 20;
@@ -99,7 +102,7 @@ impl Batch {
         self.changes.push((key, None));
     }
 
-    fn to_write_batch(&self, txn: u64) -> WriteBatch {
+    fn to_write_batch(&self, txn: u64, clock: &TableClock) -> WriteBatch {
         let mut batch = WriteBatch::new();
         for (key, value) in &self.changes {
             match value {
@@ -107,7 +110,8 @@ impl Batch {
                 None => batch.delete(key),
             }
         }
-        batch.put(TXN_KEY, txn.to_le_bytes());
+        let last = [txn.to_le_bytes(), clock.millis().to_le_bytes()];
+        batch.put(TXN_KEY, last.concat());
         batch
     }
 }
@@ -128,6 +132,7 @@ struct Inner {
     cache: Arc<dyn DbCache>,
     cache_id: u64,
     seed: Option<u64>,
+    clock: Arc<TableClock>,
     db: Current,
     epoch: AtomicU64,
     /// The last transaction that the current database was given.
@@ -156,10 +161,12 @@ impl Table {
     ) -> Result<Self> {
         let cache_id = shared.next.fetch_add(1, Ordering::Relaxed);
         let cache = Arc::clone(&shared.cache);
-        let db = build(&store, path, &cache, cache_id, options.expected_epoch, options.seed)
-            .await
-            .map_err(|error| explain(path, &error))?;
-        let last_txn = read_txn(&db).await.map_err(|error| explain(path, &error))?;
+        let clock = Arc::new(TableClock::default());
+        let db =
+            build(&store, path, &cache, cache_id, options.expected_epoch, options.seed, &clock)
+                .await
+                .map_err(|error| explain(path, &error))?;
+        let last_txn = read_txn(&db, &clock).await.map_err(|error| explain(path, &error))?;
         let epoch = db.manifest().writer_epoch();
         let db: Current = Arc::new(RwLock::new(Arc::new(db)));
         let upkeep = Upkeep::new(path, Arc::clone(&store), Arc::clone(&db));
@@ -169,6 +176,7 @@ impl Table {
             cache,
             cache_id,
             seed: options.seed,
+            clock,
             db,
             epoch: epoch.into(),
             applied: last_txn.into(),
@@ -231,7 +239,7 @@ impl Table {
     /// # Errors
     /// `Fenced`. Anything else is tried again until it works.
     pub async fn write(&self, txn: u64, batch: Batch) -> Result<()> {
-        let write_batch = batch.to_write_batch(txn);
+        let write_batch = batch.to_write_batch(txn, &self.inner.clock);
         // Under one lock: opening again takes what is pending, or this sees the new database.
         let db = {
             let mut pending = self.inner.pending.lock();
@@ -357,12 +365,13 @@ impl Inner {
     async fn reopen(&self) -> Result<()> {
         let failed = |error| explain(&self.path, &error);
         let expected = Some(self.epoch.load(Ordering::Relaxed));
-        let db = build(&self.store, &self.path, &self.cache, self.cache_id, expected, self.seed)
+        let (cache, id) = (&self.cache, self.cache_id);
+        let db = build(&self.store, &self.path, cache, id, expected, self.seed, &self.clock)
             .await
             .map_err(failed)?;
         // The epoch is taken from here on, whatever fails.
         self.epoch.store(db.manifest().writer_epoch(), Ordering::Relaxed);
-        let mut applied = read_txn(&db).await.map_err(failed)?;
+        let mut applied = read_txn(&db, &self.clock).await.map_err(failed)?;
         let db = Arc::new(db);
         loop {
             let missing: Vec<_> = {
@@ -380,7 +389,7 @@ impl Inner {
                 missing
             };
             for (txn, batch) in missing {
-                db.write(batch.to_write_batch(txn)).await.map_err(failed)?;
+                db.write(batch.to_write_batch(txn, &self.clock)).await.map_err(failed)?;
                 applied = txn;
             }
         }
@@ -394,6 +403,7 @@ async fn build(
     cache_id: u64,
     expected_epoch: Option<u64>,
     seed: Option<u64>,
+    clock: &Arc<TableClock>,
 ) -> std::result::Result<Db, slatedb::Error> {
     let settings = Settings {
         flush_interval: None,
@@ -409,7 +419,8 @@ async fn build(
     };
     let mut builder = Db::builder(path, Arc::clone(store))
         .with_settings(settings)
-        .with_db_cache(Arc::clone(cache), cache_id);
+        .with_db_cache(Arc::clone(cache), cache_id)
+        .with_system_clock(Arc::clone(clock) as Arc<dyn SystemClock>);
     if let Some(epoch) = expected_epoch {
         builder = builder.with_expected_epoch(epoch);
     }
@@ -419,9 +430,13 @@ async fn build(
     builder.build().await
 }
 
-async fn read_txn(db: &Db) -> std::result::Result<u64, slatedb::Error> {
-    let value = db.get(TXN_KEY).await?;
-    Ok(value.and_then(|v| v[..].try_into().ok()).map_or(0, u64::from_le_bytes))
+async fn read_txn(db: &Db, clock: &TableClock) -> std::result::Result<u64, slatedb::Error> {
+    let value = db.get(TXN_KEY).await?.unwrap_or_default();
+    let Some((txn, rest)) = value.split_first_chunk() else { return Ok(0) };
+    if let Some(millis) = rest.first_chunk() {
+        clock.go_on_from(i64::from_le_bytes(*millis));
+    }
+    Ok(u64::from_le_bytes(*txn))
 }
 
 async fn scan(

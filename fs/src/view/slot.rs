@@ -246,6 +246,8 @@ impl Slot {
 
     async fn close_taken(&self, open: Arc<OpenHome>) -> Result<()> {
         let root = open.home.getattr(Ino::ROOT).await;
+        // What cannot be read is taken to be there: it costs an opening, not a wrong ACL.
+        let root_xattrs = open.home.listxattr(Ino::ROOT).await.map_or(true, |l| !l.is_empty());
         let usage = open.home.usage();
         if let Err(error) = open.home.close().await {
             tracing::error!(home = %self.name, %error, "the home does not close; it stays open");
@@ -254,7 +256,8 @@ impl Slot {
         }
         tracing::info!(home = %self.name, "home closed");
         if let Ok(root) = root {
-            match self.directory.closed(&self.head(), root, usage).await {
+            let before = Head { root_xattrs, ..self.head() };
+            match self.directory.closed(&before, root, usage).await {
                 Ok(head) => self.set_head(head),
                 Err(error) => tracing::warn!(home = %self.name, %error, "its head is outdated"),
             }

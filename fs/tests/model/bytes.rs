@@ -54,9 +54,9 @@ impl Contents {
 
     /// Bytes of `range` that are not holes.
     pub fn covered(&self, range: Range<u64>) -> u64 {
-        self.in_range(range).map(|(_, page, part)| {
-            page.is[part].iter().filter(|is| **is != 0).count() as u64
-        }).sum()
+        self.in_range(range)
+            .map(|(_, page, part)| page.is[part].iter().filter(|is| **is != 0).count() as u64)
+            .sum()
     }
 
     fn in_range(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Page, Range<usize>)> {

@@ -115,9 +115,11 @@ impl History {
         let old = age.saturating_sub(LOSS_MS_MAX);
         let kept = self.snapshots.iter().rposition(|s| s.age < old).unwrap_or(0);
         let floor = self.names_floor.max(kept);
-        let matching = (floor..self.snapshots.len()).find(|at| same_names(&self.snapshots[*at], &found));
+        let matching =
+            (floor..self.snapshots.len()).find(|at| same_names(&self.snapshots[*at], &found));
         let Some(at) = matching else {
-            let any = (0..self.snapshots.len()).rfind(|at| same_names(&self.snapshots[*at], &found));
+            let any =
+                (0..self.snapshots.len()).rfind(|at| same_names(&self.snapshots[*at], &found));
             if any.is_none() {
                 explain(&self.snapshots, &found);
             }
@@ -218,8 +220,7 @@ fn explain(snapshots: &[Snapshot], found: &BTreeMap<u64, Node>) {
         inos.extend(found.keys().filter(|ino| s.nodes.get(ino).is_none_or(|n| n.nlink == 0)));
         inos
     };
-    let Some((at, best)) = snapshots.iter().enumerate().min_by_key(|(_, s)| differ(s).len())
-    else {
+    let Some((at, best)) = snapshots.iter().enumerate().min_by_key(|(_, s)| differ(s).len()) else {
         return;
     };
     eprintln!("no prefix matches; change {at} comes closest");

@@ -368,7 +368,9 @@ impl Sim {
                     0 => (Falloc::Allocate { keep_size }, pick(&LENGTHS, c)),
                     1 => (Falloc::ZeroRange { keep_size }, pick(&LENGTHS, c)),
                     2 => (Falloc::PunchHole, pick(&LENGTHS, c)),
-                    _ if e % 2 == 0 => (Falloc::PunchHole, FILE_BYTES_MAX - offset.min(FILE_BYTES_MAX)),
+                    _ if e % 2 == 0 => {
+                        (Falloc::PunchHole, FILE_BYTES_MAX - offset.min(FILE_BYTES_MAX))
+                    }
                     _ => (Falloc::PunchHole, 0),
                 };
                 let real = self.life().run(home.fallocate(caller, Ino(ino), falloc, offset, len));
@@ -400,11 +402,8 @@ impl Sim {
             What::Setxattr => {
                 let ino = self.any(a);
                 let (name, value) = xattr(b, c, d);
-                let mode = XattrMode {
-                    create: e % 5 == 1,
-                    replace: e % 5 == 2,
-                    kill_sgid: e % 3 == 0,
-                };
+                let mode =
+                    XattrMode { create: e % 5 == 1, replace: e % 5 == 2, kill_sgid: e % 3 == 0 };
                 let (k, v) = (Bytes::from(name.clone()), Bytes::from(value.clone()));
                 let real = self.life().run(home.setxattr(caller, Ino(ino), k, v, mode));
                 if !self.lost(&real) {
@@ -795,7 +794,9 @@ fn n(name: &[u8]) -> Name {
 fn xattr(b: u16, c: u16, d: u16) -> (Vec<u8>, Vec<u8>) {
     let value = |len: usize| vec![(d % 251) as u8; len];
     match b % 10 {
-        0..=2 => (vec![b'u', b's', b'e', b'r', b'.', b'a' + (b % 3) as u8], value(c as usize % 300)),
+        0..=2 => {
+            (vec![b'u', b's', b'e', b'r', b'.', b'a' + (b % 3) as u8], value(c as usize % 300))
+        }
         3 => (b"user.big".to_vec(), value(c as usize % 20_000)),
         4 => (b"trusted.overlay.opaque".to_vec(), b"y".to_vec()),
         5 => (b"security.capability".to_vec(), value(20)),

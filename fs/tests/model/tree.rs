@@ -535,13 +535,7 @@ impl Tree {
         Ok(len as u32)
     }
 
-    pub fn fallocate(
-        &mut self,
-        ino: u64,
-        what: Falloc,
-        range: Range<u64>,
-        now: Time,
-    ) -> Fails<()> {
+    pub fn fallocate(&mut self, ino: u64, what: Falloc, range: Range<u64>, now: Time) -> Fails<()> {
         let len = range.end - range.start;
         if len == 0 {
             return Err("Invalid");

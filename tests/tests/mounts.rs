@@ -1,0 +1,118 @@
+//! Homes of several users on one mount: how they appear, who sees them, what a stall reaches.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use yadokari_tests::instance::{Instance, Options};
+use yadokari_tests::stores::StoreKind;
+use yadokari_tests::user::User;
+use yadokari_tests::{on_every_store, process, wait};
+
+on_every_store! {
+    a_store_that_hangs_for_one_home_stalls_no_other => stall;
+    a_user_mounts_the_home_elsewhere_and_unmounts_it => mounted_elsewhere;
+}
+
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let mut names: Vec<String> = fs::read_dir(dir)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    names.sort();
+    Ok(names)
+}
+
+/// The store hangs for one home under readers and mmap writers; another reads cold meanwhile.
+fn stall(store: StoreKind) -> Result<()> {
+    const READERS: usize = 64;
+    let scratch = tempfile::tempdir()?;
+    let switch = scratch.path().join("hang");
+    let options = Options {
+        environment: vec![("YADOKARI_TEST_HANG".into(), switch.display().to_string())],
+        ..Options::default()
+    };
+    let mut instance = Instance::start_with(store, options)?;
+    let (stuck, free) = (instance.user()?, instance.user()?);
+    for user in [&stuck, &free] {
+        user.sh(
+            "for n in $(seq 70); do head -c 200000 /dev/urandom > f$n; done; mkdir d; touch d/x",
+        )?;
+    }
+    // Cold: nothing of either home is in any cache.
+    instance.stop()?;
+    instance.restart()?;
+    for user in [&stuck, &free] {
+        ensure!(fs::read_dir(&user.home)?.count() > 70);
+    }
+    fs::write(&switch, format!("homes/{}/", stuck.name))?;
+    std::thread::sleep(Duration::from_millis(300));
+    for number in 1..=READERS {
+        let path = stuck.home.join(format!("f{number}"));
+        // Left behind when the test ends: the mount's end releases them.
+        std::thread::spawn(move || fs::read(path));
+    }
+    let mapped = stuck.home.join("f65");
+    std::thread::spawn(move || map_and_change(&mapped));
+    std::thread::sleep(Duration::from_millis(500));
+    let (home, mount) = (free.home.clone(), instance.mount.clone());
+    wait::within("the other home and df", Duration::from_secs(20), move || {
+        for number in 1..=70 {
+            ensure!(fs::read(home.join(format!("f{number}")))?.len() == 200_000);
+        }
+        let file = home.join("new");
+        fs::write(&file, "written")?;
+        fs::File::open(&file)?.sync_all()?;
+        process::sh(&format!(
+            "df {0} {1} >/dev/null; ls -l {0} >/dev/null",
+            mount.display(),
+            home.display()
+        ))?;
+        Ok(())
+    })?;
+    // What is cached of the stuck home answers too.
+    let home = stuck.home.clone();
+    wait::within("ls and df of what is cached", Duration::from_secs(10), move || {
+        ensure!(fs::metadata(&home)?.is_dir());
+        process::sh(&format!("df {} >/dev/null", home.display())).map(drop)
+    })?;
+    fs::remove_file(&switch)?;
+    let home = stuck.home.clone();
+    wait::within("the stuck home after the store is back", Duration::from_secs(30), move || {
+        for number in 1..=70 {
+            ensure!(fs::read(home.join(format!("f{number}")))?.len() == 200_000);
+        }
+        Ok(())
+    })
+}
+
+fn map_and_change(path: &Path) -> Result<()> {
+    process::ok(std::process::Command::new("/usr/bin/python3").args([
+        "-c",
+        "import mmap, sys\nf = open(sys.argv[1], 'r+b')\nm = mmap.mmap(f.fileno(), 0)\nm[70000:70010] = b'0123456789'\nm.flush()",
+    ]).arg(path))
+    .map(drop)
+}
+
+fn mounted_elsewhere(store: StoreKind) -> Result<()> {
+    let instance = Instance::start(store)?;
+    let user = instance.user()?;
+    user.sh("echo here > file")?;
+    let place = instance.beside().join("place");
+    fs::create_dir(&place)?;
+    std::os::unix::fs::chown(&place, Some(user.uid), Some(user.gid))?;
+    let program = yadokari_tests::podman::program_for_users(&instance)?;
+    let call = format!("{} --data {}", program.display(), instance.data().display());
+    let shown = place.display();
+    user.sh(&format!(
+        "{call} mount {} {shown}; test $(cat {shown}/file) = here; echo there > {shown}/other\n\
+         test $(cat ~/other) = there",
+        user.name
+    ))
+    .context("through the daemon")?;
+    user.sh(&format!("{call} umount {shown}; ! test -e {shown}/file"))?;
+    let said = user.try_sh(&format!("{call} umount {shown}"))?;
+    ensure!(said.code == 3, "{said:?}");
+    Ok(())
+}
