@@ -85,7 +85,8 @@ impl Records for StoreRecords {
         let Ok(live) = live else {
             // As it was last seen: a store that hangs for this home must not stall the mount.
             let seen = self.seen.lock().get(name).cloned();
-            let silent = || Error::unavailable(format_args!("home {name}: its head does not answer"));
+            let silent =
+                || Error::unavailable(format_args!("home {name}: its head does not answer"));
             return seen.map(Some).ok_or_else(silent);
         };
         match live {
