@@ -297,24 +297,3 @@ async fn a_reader_sees_what_was_made_durable_and_disturbs_nobody() {
         table.close().await.expect("close");
     }
 }
-
-/// A measurement, printed: `cargo test --release measure_ -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn measure_put_and_flush() {
-    const ROUNDS: u64 = 300;
-    for (name, store, _dir) in stores().await {
-        let table = open(&store).await;
-        let mut took: Vec<Duration> = Vec::new();
-        for txn in 1..=ROUNDS {
-            let since = std::time::Instant::now();
-            table.write(txn, batch(&format!("k{txn}"), &"x".repeat(100))).await.expect("write");
-            table.flush().await.expect("flush");
-            took.push(since.elapsed());
-        }
-        took.sort();
-        let at = |part: usize| took[took.len() * part / 100];
-        println!("{name}: put and flush: median {:?}, 99 % {:?}", at(50), at(99));
-        table.close().await.expect("close");
-    }
-}
