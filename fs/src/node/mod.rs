@@ -3,7 +3,7 @@
 //! One process per data directory. Start it inside a tokio runtime (two or more workers), print
 //! its ready line, wait, shut it down:
 //!
-//! ```ignore
+//! ```text
 //! let node = Node::start(config).await?;
 //! println!("{}", node.ready_line());
 //! node.wait().await;

@@ -21,6 +21,8 @@ use crate::view::{Head, Space};
 
 /// How old the free space that `df` shows may be.
 const SPACE_LOOK: Duration = Duration::from_secs(10);
+/// A look at a home that was seen before waits this long for its head.
+const SHOW_WAIT: Duration = Duration::from_secs(2);
 /// How often expired homes are looked for: they had a week.
 const PURGE_LOOK: Duration = Duration::from_secs(3600);
 /// Permission bits of a new home: nobody else's business.
@@ -79,7 +81,15 @@ impl Drop for StoreRecords {
 #[async_trait]
 impl Records for StoreRecords {
     async fn show(&self, name: &str) -> Result<Option<Head>> {
-        match self.homes.live(name).await {
+        let live = tokio::time::timeout(SHOW_WAIT, self.homes.live(name)).await;
+        let Ok(live) = live else {
+            // As it was last seen: a store that hangs for this home must not stall the mount.
+            let seen = self.seen.lock().get(name).cloned();
+            let silent =
+                || Error::unavailable(format_args!("home {name}: its head does not answer"));
+            return seen.map(Some).ok_or_else(silent);
+        };
+        match live {
             Ok(info) => {
                 let head = head(&info);
                 self.seen.lock().insert(name.to_owned(), head.clone());

@@ -22,6 +22,9 @@ pub use side::Side;
 
 use crate::tree;
 
+/// The seed of the usual run.
+const USUAL_SEED: u64 = 20_261_121;
+
 /// After so many operations whole trees are compared, and it starts again on empty ones: left to
 /// itself the disorder grows until nearly everything fails.
 const ROUND: usize = 500;
@@ -36,7 +39,9 @@ const SHOWN: usize = 25;
 #[must_use]
 pub fn plan(operations: usize) -> (u64, usize) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seed = number("YADOKARI_TEST_SEED").unwrap_or_else(|| rand::rng().random());
+    // One seed in the usual run, so that a red run is news of this change; new ones in the long.
+    let fresh = || if crate::is_long() { rand::rng().random() } else { USUAL_SEED };
+    let seed = number("YADOKARI_TEST_SEED").unwrap_or_else(fresh);
     let planned = number("YADOKARI_TEST_OPS").and_then(|n| usize::try_from(n).ok());
     (seed, planned.unwrap_or(if crate::is_long() { operations * LONG_FACTOR } else { operations }))
 }
