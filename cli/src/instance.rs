@@ -110,5 +110,5 @@ pub fn info(head: &yadokari_fs::view::Head) -> HomeInfo {
 /// # Errors
 /// When the store does not open.
 pub async fn records(settings: &Settings) -> anyhow::Result<Arc<StoreRecords>> {
-    crate::serve::open_records(settings, false).await
+    crate::serve::open_records(&settings.with_last_store(), false).await
 }

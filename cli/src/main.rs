@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
 use crate::config::Settings;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -50,6 +50,7 @@ pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
         let config = node_config(settings, &plan, Arc::clone(&records) as Arc<dyn Records>)?;
         let node = Node::start(config).await.map_err(|error| explain(error, settings))?;
         if plan.announce {
+            settings.remember_store();
             output::write_out(&format!("{}\n", node.ready_line()))?;
         }
         tokio::select! {
@@ -85,7 +86,7 @@ pub async fn open_store(settings: &Settings, options: &StoreOptions) -> anyhow::
     }
     let opening = Store::open(&url, options);
     let store = output::with_progress("opening the store", opening).await;
-    Ok(store.with_context(|| format!("store {text}"))?)
+    store.with_context(|| format!("store {text}"))
 }
 
 /// Opens the store's records of homes.

@@ -63,7 +63,7 @@ fn replaced_is_whole(store: StoreKind) -> Result<()> {
     let stop = std::sync::atomic::AtomicBool::new(false);
     while replacements < REPLACEMENTS {
         // A kill lands anywhere between a write and the rename, or in the commit behind them.
-        let rounds = random.random_range(20..150);
+        let rounds = random.random_range(100..500);
         let started = Instant::now();
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use home::{HomeCommand, QuotaArgs, QuotaLimits};
+pub use home::{HomeCommand, QuotaArgs};
 pub use node::{FsckArgs, MountArgs, NodeArgs, ServeArgs, StatsArgs, SyncArgs, UmountArgs, UpArgs};
-pub use setup::{CompletionArgs, SetupCommand, SetupPodmanArgs};
+pub use setup::{CompletionArgs, SetupCommand};
 
 /// Shown below the list of commands.
 const EXAMPLES: &str = "\

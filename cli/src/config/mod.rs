@@ -13,6 +13,9 @@ use crate::args::Global;
 use crate::exit::Failure;
 use crate::size::NO_LIMIT;
 
+/// Under the data directory: the URL of the store that was served last.
+const LAST_STORE: &str = "run/store";
+
 /// The file in the data directory that is read when no other is named.
 const FILE_NAME: &str = "yadokari.toml";
 /// Variables that are no settings of the daemon.
@@ -78,6 +81,24 @@ impl Settings {
     pub fn store_url(&self) -> String {
         let embedded = || format!("file://{}", self.data.join("store").display());
         self.store.clone().unwrap_or_else(embedded)
+    }
+
+    /// Notes which store this instance serves, for commands that come when it does not run.
+    pub fn remember_store(&self) {
+        let note = self.data.join(LAST_STORE);
+        if let Err(error) = std::fs::write(&note, self.store_url()) {
+            tracing::warn!(%error, note = %note.display(), "the store's URL was not noted");
+        }
+    }
+
+    /// The same settings with the store that the instance served last, unless one is named.
+    #[must_use]
+    pub fn with_last_store(&self) -> Self {
+        let mut settings = self.clone();
+        if settings.store.is_none() {
+            settings.store = std::fs::read_to_string(self.data.join(LAST_STORE)).ok();
+        }
+        settings
     }
 
     /// Where homes are mounted.

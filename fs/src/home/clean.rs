@@ -4,11 +4,13 @@
 //! up a chunk before had time to fetch it; its record goes after the object, so that no crash
 //! forgets one. A reader that comes too late anyway looks up its chunk again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use object_store::ObjectStoreExt;
+use futures::StreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -16,7 +18,7 @@ use super::core::Core;
 use super::error::Result;
 use super::key;
 use super::record::SegmentRecord;
-use super::segment::SegmentId;
+use super::segment::{SEGMENT_FOLDER, SegmentId};
 
 /// How long an empty segment stays for readers that are on their way.
 const GRACE: Duration = Duration::from_secs(10);
@@ -92,19 +94,44 @@ impl Core {
         Ok(())
     }
 
-    /// Looks for segments that an earlier daemon left empty.
+    /// Looks for what an earlier daemon left: segments without living chunks, and objects that
+    /// it wrote but did not live to enter into a transaction. `epoch` is that of this writer
+    /// when it opened the home: what is older has no writer any more.
     ///
     /// # Errors
-    /// What the tables say.
-    pub async fn find_graves(&self) -> Result<()> {
+    /// What the tables or the store say.
+    pub async fn find_graves(&self, epoch: u64) -> Result<()> {
+        let known = self.find_empty().await?;
+        let folder = self.path(SEGMENT_FOLDER);
+        let mut objects = self.data.list(Some(&folder));
+        while let Some(object) = objects.next().await {
+            let failed = |error| super::Error::unavailable(format_args!("{folder}: {error}"));
+            let location = object.map_err(failed)?.location;
+            let id = location.filename().and_then(SegmentId::parse);
+            let Some(id) = id.filter(|id| id.epoch() < epoch && !known.contains(id)) else {
+                continue;
+            };
+            tracing::info!(home = %self.name, segment = %id, "deleting what no transaction knows");
+            match self.data.delete(&location).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Segments without living chunks; gives all that have a record.
+    async fn find_empty(&self) -> Result<HashSet<SegmentId>> {
+        let mut known = HashSet::new();
         let mut range = key::range_of_kind(key::SEGMENT);
         loop {
             let rows = self.table.scan(range.clone(), ROWS).await?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
+            let Some((last, _)) = rows.last() else { return Ok(known) };
             range.start = [last, &[0][..]].concat();
             let mut empty = Vec::new();
             for (key, value) in &rows {
                 let Some(id) = key::number_of(key) else { continue };
+                known.insert(SegmentId(id));
                 let record = SegmentRecord::decode(value)?;
                 self.candidates.note(SegmentId(id), &record);
                 if record.live_chunks == 0 {

@@ -78,6 +78,7 @@ pub struct Core {
     pub(super) closing: AtomicBool,
     pub(super) reaping: AtomicBool,
     pub(super) ended: watch::Sender<bool>,
+    pub(super) searched: watch::Sender<bool>,
 }
 
 impl Core {

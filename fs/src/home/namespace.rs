@@ -402,6 +402,8 @@ impl State {
     }
 
     fn put_whiteout(&mut self, caller: &Caller, place: (Ino, &Name), now: Time) -> Step<()> {
+        let above = self.dir(place.0)?.attr;
+        let gid = if above.perm & SET_GID != 0 { above.gid } else { caller.gid };
         let ino = self.new_ino(place.0)?;
         let attr = Attr {
             ino,
@@ -409,7 +411,7 @@ impl State {
             perm: 0,
             nlink: 1,
             uid: caller.uid,
-            gid: caller.gid,
+            gid,
             rdev: 0,
             size: 0,
             charged: 0,

@@ -121,17 +121,19 @@ impl Home {
             closing: AtomicBool::new(false),
             reaping: AtomicBool::new(false),
             ended: watch::Sender::new(false),
+            searched: watch::Sender::new(false),
             shared,
         });
         core.find_orphans().await?;
         core.find_smalls().await?;
         core.shared.open_homes.fetch_add(1, Ordering::Relaxed);
         core.runtime.spawn(Arc::clone(&core).drive());
-        let searcher = Arc::clone(&core);
+        let (searcher, epoch) = (Arc::clone(&core), core.table.epoch());
         core.runtime.spawn(async move {
-            if let Err(error) = searcher.find_graves().await {
-                tracing::debug!(home = %searcher.name, %error, "empty segments were not looked for");
+            if let Err(error) = searcher.find_graves(epoch).await {
+                tracing::debug!(home = %searcher.name, %error, "what is left over was not looked for");
             }
+            let _nobody_waits = searcher.searched.send_replace(true);
             searcher.wake.notify_one();
         });
         if fresh {

@@ -4,6 +4,7 @@
 //! it was closed and what it looked like was noted. In the background the free space is looked
 //! at and homes are purged whose time to be brought back is over; both end with this value.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub struct StoreRecords {
     homes: Arc<Homes>,
     take_over: bool,
     space: Arc<Mutex<Option<Space>>>,
+    seen: Mutex<HashMap<String, Head>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -49,7 +51,7 @@ impl StoreRecords {
             tokio::spawn(keep_space(store, Arc::clone(&space))),
             tokio::spawn(keep_purging(Arc::downgrade(&homes))),
         ];
-        Self { homes, take_over, space, tasks }
+        Self { homes, take_over, space, seen: Mutex::default(), tasks }
     }
 
     /// The homes behind.
@@ -78,7 +80,11 @@ impl Drop for StoreRecords {
 impl Records for StoreRecords {
     async fn show(&self, name: &str) -> Result<Option<Head>> {
         match self.homes.live(name).await {
-            Ok(info) => Ok(Some(head(&info))),
+            Ok(info) => {
+                let head = head(&info);
+                self.seen.lock().insert(name.to_owned(), head.clone());
+                Ok(Some(head))
+            }
             Err(error) if is_absence(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -86,10 +92,24 @@ impl Records for StoreRecords {
 
     async fn list(&self) -> Result<Vec<Head>> {
         let listing = self.homes.list().await?;
+        let mut heads: Vec<Head> =
+            listing.homes.iter().filter(|info| info.is_live()).map(head).collect();
         for error in &listing.damaged {
-            tracing::error!(%error, "a home is not listed");
+            // As it was last seen, where it was: a store that hangs for one home hides none.
+            let seen = match error {
+                HomesError::Unavailable { home, .. } => self.seen.lock().get(home).cloned(),
+                _ => None,
+            };
+            match seen {
+                Some(seen) => heads.push(seen),
+                None => tracing::error!(%error, "a home is not listed"),
+            }
         }
-        Ok(listing.homes.iter().filter(|info| info.is_live()).map(head).collect())
+        let mut seen = self.seen.lock();
+        for head in &heads {
+            seen.insert(head.name.to_string(), head.clone());
+        }
+        Ok(heads)
     }
 
     async fn create(&self, new: NewHome) -> Result<Head> {
@@ -109,6 +129,7 @@ impl Records for StoreRecords {
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
+        self.seen.lock().remove(name);
         self.homes.remove(name).await.map(drop).map_err(told)
     }
 

@@ -670,6 +670,7 @@ impl Tree {
     }
 }
 
+#[allow(clippy::type_complexity)]
 fn inherit(above: &Node, node: &NewNode) -> (u16, Vec<(Vec<u8>, Vec<u8>)>) {
     if node.kind == Kind::Symlink {
         return (0o777, Vec::new());

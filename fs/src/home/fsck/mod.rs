@@ -128,6 +128,13 @@ impl Home {
     ) -> Result<Report> {
         self.sync().await?;
         let core = &self.core;
+        // What an earlier daemon left behind is being cleared away since the home was opened.
+        let mut searched = core.searched.subscribe();
+        let wait = async {
+            let _closed = searched.wait_for(|done| *done).await;
+            Ok(())
+        };
+        core.patient(wait).await?;
         let view = core.table.view()?;
         let source = Source {
             view: &view,

@@ -26,6 +26,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use object_store::ObjectStore;
@@ -44,6 +45,8 @@ use super::{Quota, Shared, Usage};
 
 /// Heads that are read together: a thousand homes in a few round trips.
 const HEADS_AT_ONCE: usize = 64;
+/// A listing waits this long for one head.
+const HEAD_WAIT: Duration = Duration::from_secs(2);
 /// Others who change the same head, before one gives up.
 const RACES_MAX: usize = 16;
 
@@ -114,7 +117,12 @@ impl Homes {
             let name = prefix.filename()?;
             name::check(name).is_ok().then(|| name.to_owned())
         });
-        let read = |name: String| async move { self.find(&name).await };
+        // One head that does not answer hides no other.
+        let read = |name: String| async move {
+            let found = tokio::time::timeout(HEAD_WAIT, self.find(&name)).await;
+            found
+                .unwrap_or_else(|_| Err(HomesError::unavailable(&name, "its head does not answer")))
+        };
         let mut heads = stream::iter(names).map(read).buffer_unordered(HEADS_AT_ONCE);
         let mut listing = Listing::default();
         while let Some(found) = heads.next().await {
@@ -122,8 +130,7 @@ impl Homes {
                 Ok(Some((record, _))) => listing.homes.push(record.info()),
                 // What a purge left half-way, or an object that is none of ours.
                 Ok(None) => {}
-                Err(error @ HomesError::Corrupt { .. }) => listing.damaged.push(error),
-                Err(error) => return Err(error),
+                Err(error) => listing.damaged.push(error),
             }
         }
         listing.homes.sort_by(|one, other| one.name.cmp(&other.name));
