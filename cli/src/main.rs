@@ -13,8 +13,6 @@ mod size;
 mod test_hook;
 mod users;
 
-use std::process::ExitCode;
-
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
@@ -22,7 +20,7 @@ use crate::args::Cli;
 use crate::config::Settings;
 use crate::exit::Failure;
 
-fn main() -> ExitCode {
+fn main() {
     let cli = Cli::parse();
     let done = Settings::load(&cli.global).and_then(|settings| {
         log_to_stderr(&settings.log)?;
@@ -35,7 +33,7 @@ fn main() -> ExitCode {
             exit::code(&error)
         }
     };
-    ExitCode::from(exit as u8)
+    yadokari_store::leave(exit as u8)
 }
 
 /// Standard output is for facts and `ready`; the log is not.

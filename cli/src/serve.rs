@@ -102,7 +102,11 @@ pub async fn open_records(
     let store = crate::test_hook::wrap(open_store(settings, &options).await?);
     let shared = home::Shared::new(home_config(settings));
     let identity = NodeIdentity::of_this_process(None).context("reading /proc")?;
-    Ok(Arc::new(StoreRecords::start(store, identity, shared, take_over).await))
+    let records = Arc::new(StoreRecords::start(store, identity, shared, take_over).await);
+    // Never torn down: librados does not bear that while its threads run. The process ends by
+    // `yadokari_store::leave`, after everything was written and given up.
+    std::mem::forget(Arc::clone(&records));
+    Ok(records)
 }
 
 fn home_config(settings: &Settings) -> home::Config {

@@ -149,7 +149,7 @@ fn rsync(store: StoreKind) -> Result<()> {
         beside.display()
     ))?;
     user.sh(&format!(
-        "rsync -aHAX {0}/tree/ ~/copy/; rsync -aHAX ~/copy/ {0}/back/\n\
+        "rsync -aHAX --modify-window=-1 {0}/tree/ ~/copy/; rsync -aHAX --modify-window=-1 ~/copy/ {0}/back/\n\
          rsync -aHAXn --itemize-changes --checksum --delete {0}/tree/ ~/copy/ > changes; test ! -s changes",
         beside.display()
     ))?;

@@ -132,7 +132,7 @@ fn rsync(store: StoreKind) -> Result<()> {
          printf x > \"$(printf 'odd \\n name\\377')\" && chmod 604 a/random && chmod 1775 a/b && chmod 2711 a/b/c
          find . -depth -exec touch -h -d '1999-01-01 01:02:03.5' {{}} +
          touch -d '2001-02-03 04:05:06.123456789' a/numbers empty
-         rsync -aHAXS {local}/from/ {home}/there/ && rsync -aHAXS {home}/there/ {local}/back/"
+         rsync -aHAXS --modify-window=-1 {local}/from/ {home}/there/ && rsync -aHAXS --modify-window=-1 {home}/there/ {local}/back/"
     ))?;
     let from = tree::read(&places.local.join("from"), ALL)?;
     tree::same(

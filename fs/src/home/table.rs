@@ -4,20 +4,26 @@
 //! exactly once, whatever the store does meanwhile. A batch stays in memory until it is durable;
 //! when SlateDB closed itself over a store's error the database is opened again at the epoch
 //! that was expected, is asked for its last transaction, and gets what it misses. Being fenced
-//! is final.
+//! is final. Opening again is a task of its own: callers give up when their time is over, and an
+//! opening that is left half-way has taken an epoch that the next one would not expect.
 //!
 //! An idle database costs nothing: it polls nothing, and compaction and collection run only
 //! while there is writing, and a little longer ([`upkeep`]).
 
 mod clock;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use slatedb::config::{DbReaderOptions, ReadOptions, ScanOptions, Settings};
@@ -51,7 +57,7 @@ const SCAN_AHEAD_BYTES: usize = 256 << 10;
 /// Caches of all tables of a process.
 pub struct TableShared {
     cache: Arc<dyn DbCache>,
-    next: std::sync::atomic::AtomicU64,
+    next: AtomicU64,
 }
 
 impl TableShared {
@@ -66,7 +72,7 @@ impl TableShared {
             .with_block_cache(Some(moka(bytes / 3 * 2)))
             .with_meta_cache(Some(moka(bytes / 3)))
             .build();
-        Self { cache: Arc::new(cache), next: std::sync::atomic::AtomicU64::new(1) }
+        Self { cache: Arc::new(cache), next: AtomicU64::new(1) }
     }
 }
 
@@ -110,20 +116,36 @@ impl Batch {
     }
 }
 
+/// The database that works at this moment; another one after it closed itself.
+type Current = Arc<RwLock<Arc<Db>>>;
+
 /// The tables of one open home.
 pub struct Table {
+    inner: Arc<Inner>,
+    last_txn: u64,
+    upkeep: Upkeep,
+}
+
+struct Inner {
     path: String,
     store: Arc<dyn ObjectStore>,
     cache: Arc<dyn DbCache>,
     cache_id: u64,
     seed: Option<u64>,
     clock: Arc<TableClock>,
-    db: RwLock<Arc<Db>>,
-    epoch: std::sync::atomic::AtomicU64,
-    last_txn: u64,
+    db: Current,
+    epoch: AtomicU64,
+    /// The last transaction that the current database was given.
+    applied: AtomicU64,
+    /// Batches that are not known to be durable.
     pending: Mutex<VecDeque<(u64, Batch)>>,
-    reopening: tokio::sync::Mutex<()>,
-    upkeep: Upkeep,
+    reopening: Mutex<Option<Reopening>>,
+}
+
+/// An opening that is under way, for all who wait for it, and the means to end it.
+struct Reopening {
+    result: Shared<BoxFuture<'static, Result<()>>>,
+    task: tokio::task::AbortHandle,
 }
 
 impl Table {
@@ -137,7 +159,7 @@ impl Table {
         shared: &TableShared,
         options: TableOptions,
     ) -> Result<Self> {
-        let cache_id = shared.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let cache_id = shared.next.fetch_add(1, Ordering::Relaxed);
         let cache = Arc::clone(&shared.cache);
         let clock = Arc::new(TableClock::default());
         let db =
@@ -146,27 +168,28 @@ impl Table {
                 .map_err(|error| explain(path, &error))?;
         let last_txn = read_txn(&db, &clock).await.map_err(|error| explain(path, &error))?;
         let epoch = db.manifest().writer_epoch();
-        let upkeep = Upkeep::new(path, Arc::clone(&store));
-        Ok(Self {
+        let db: Current = Arc::new(RwLock::new(Arc::new(db)));
+        let upkeep = Upkeep::new(path, Arc::clone(&store), Arc::clone(&db));
+        let inner = Inner {
             path: path.to_owned(),
             store,
             cache,
             cache_id,
             seed: options.seed,
             clock,
-            db: RwLock::new(Arc::new(db)),
+            db,
             epoch: epoch.into(),
-            last_txn,
+            applied: last_txn.into(),
             pending: Mutex::new(VecDeque::new()),
-            reopening: tokio::sync::Mutex::new(()),
-            upkeep,
-        })
+            reopening: Mutex::new(None),
+        };
+        Ok(Self { inner: Arc::new(inner), last_txn, upkeep })
     }
 
     /// The epoch of this writer: higher than that of any before it.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.epoch.load(std::sync::atomic::Ordering::Relaxed)
+        self.inner.epoch.load(Ordering::Relaxed)
     }
 
     /// The last transaction that the tables had when they were opened, 0 for none.
@@ -175,20 +198,16 @@ impl Table {
         self.last_txn
     }
 
-    fn db(&self) -> Arc<Db> {
-        Arc::clone(&self.db.read())
-    }
-
     /// A record. Ready at the first poll when memory has the answer.
     ///
     /// # Errors
     /// `Fenced`, `Corrupt`, `Unavailable`.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         loop {
-            let db = self.db();
+            let db = self.inner.db();
             match db.get_with_options(key, &ReadOptions::default()).await {
                 Ok(value) => return Ok(value),
-                Err(error) => self.recover(&db, &error).await?,
+                Err(error) => self.inner.recover(&db, &error).await?,
             }
         }
     }
@@ -206,31 +225,35 @@ impl Table {
             return Ok(Vec::new());
         }
         loop {
-            let db = self.db();
+            let db = self.inner.db();
             match scan(&db, range.clone(), rows_max).await {
                 Ok(rows) => return Ok(rows),
-                Err(error) => self.recover(&db, &error).await?,
+                Err(error) => self.inner.recover(&db, &error).await?,
             }
         }
     }
 
-    /// Applies a batch: visible to reads at once, durable with the next [`Table::flush`].
+    /// Applies a batch: visible to reads at once, durable with the next [`Table::flush`]. Batches
+    /// come one after the other, in the order of their transactions.
     ///
     /// # Errors
     /// `Fenced`. Anything else is tried again until it works.
     pub async fn write(&self, txn: u64, batch: Batch) -> Result<()> {
-        let write_batch = batch.to_write_batch(txn, &self.clock);
+        let write_batch = batch.to_write_batch(txn, &self.inner.clock);
         // Under one lock: opening again takes what is pending, or this sees the new database.
         let db = {
-            let mut pending = self.pending.lock();
+            let mut pending = self.inner.pending.lock();
             pending.push_back((txn, batch));
-            self.db()
+            self.inner.db()
         };
-        self.upkeep.wake(Arc::clone(&db));
+        self.upkeep.wake();
         match db.write(write_batch).await {
-            Ok(_handle) => Ok(()),
+            Ok(_handle) => {
+                self.inner.applied.fetch_max(txn, Ordering::AcqRel);
+                Ok(())
+            }
             // Opening again applies what is pending, this batch included.
-            Err(error) => self.recover(&db, &error).await,
+            Err(error) => self.inner.recover(&db, &error).await,
         }
     }
 
@@ -239,83 +262,17 @@ impl Table {
     /// # Errors
     /// `Fenced`. Anything else is tried again until it works.
     pub async fn flush(&self) -> Result<()> {
-        let last = self.pending.lock().back().map(|(txn, _)| *txn);
+        // What is pending beyond this may be on its way to the database.
+        let written = self.inner.applied.load(Ordering::Acquire);
         loop {
-            let db = self.db();
+            let db = self.inner.db();
             match db.flush().await {
                 Ok(()) => break,
-                Err(error) => self.recover(&db, &error).await?,
+                Err(error) => self.inner.recover(&db, &error).await?,
             }
         }
-        if let Some(last) = last {
-            self.pending.lock().retain(|(txn, _)| *txn > last);
-        }
+        self.inner.pending.lock().retain(|(txn, _)| *txn > written);
         Ok(())
-    }
-
-    /// After an error of `failed`: a database that works again, or the error that is final.
-    async fn recover(&self, failed: &Arc<Db>, error: &slatedb::Error) -> Result<()> {
-        let _one_at_a_time = self.reopening.lock().await;
-        if !Arc::ptr_eq(failed, &self.db()) {
-            // Opened again meanwhile, which fences the one that failed.
-            return Ok(());
-        }
-        match error.kind() {
-            slatedb::ErrorKind::Closed(CloseReason::Fenced) => return Err(ErrorKind::Fenced.into()),
-            slatedb::ErrorKind::Closed(CloseReason::Clean) => return Err(ErrorKind::Closed.into()),
-            slatedb::ErrorKind::Data => return Err(explain(&self.path, error)),
-            _ => {}
-        }
-        tracing::warn!(tables = %self.path, %error, "the tables closed themselves; opening again");
-        let mut pause = REOPEN_MIN;
-        loop {
-            match self.reopen().await {
-                Ok(()) => return Ok(()),
-                Err(Error(ErrorKind::Unavailable(why))) => {
-                    tracing::debug!(tables = %self.path, %why, "opening again failed");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(REOPEN_MAX);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn reopen(&self) -> Result<()> {
-        let epoch = Some(self.epoch());
-        let db = build(
-            &self.store,
-            &self.path,
-            &self.cache,
-            self.cache_id,
-            epoch,
-            self.seed,
-            &self.clock,
-        )
-        .await
-        .map_err(|error| explain(&self.path, &error))?;
-        let last = read_txn(&db, &self.clock).await;
-        let mut last = last.map_err(|error| explain(&self.path, &error))?;
-        let db = Arc::new(db);
-        loop {
-            let missing: Vec<_> = {
-                let pending = self.pending.lock();
-                let missing: Vec<_> =
-                    pending.iter().filter(|(txn, _)| *txn > last).cloned().collect();
-                if missing.is_empty() {
-                    let epoch = db.manifest().writer_epoch();
-                    self.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
-                    *self.db.write() = Arc::clone(&db);
-                    return Ok(());
-                }
-                missing
-            };
-            for (txn, batch) in missing {
-                let written = db.write(batch.to_write_batch(txn, &self.clock)).await;
-                written.map_err(|error| explain(&self.path, &error))?;
-                last = txn;
-            }
-        }
     }
 
     /// The records as they are at this moment, whatever is written later.
@@ -323,8 +280,9 @@ impl Table {
     /// # Errors
     /// `Closed`, `Fenced`, or `Unavailable` while the tables are being opened again.
     pub fn view(&self) -> Result<TableView> {
-        let snapshot = self.db().snapshot().map_err(|error| explain(&self.path, &error))?;
-        Ok(TableView { path: self.path.clone(), snapshot })
+        let snapshot =
+            self.inner.db().snapshot().map_err(|error| explain(&self.inner.path, &error))?;
+        Ok(TableView { path: self.inner.path.clone(), snapshot })
     }
 
     /// Gives the tables up. What was not flushed may be lost.
@@ -333,7 +291,108 @@ impl Table {
     /// What SlateDB says.
     pub async fn close(&self) -> Result<()> {
         self.upkeep.stop().await;
-        self.db().close().await.map_err(|error| explain(&self.path, &error))
+        if let Some(reopening) = self.inner.reopening.lock().as_ref() {
+            reopening.task.abort();
+        }
+        let closed = self.inner.db().close().await;
+        closed.map_err(|error| explain(&self.inner.path, &error))
+    }
+}
+
+impl Inner {
+    fn db(&self) -> Arc<Db> {
+        Arc::clone(&self.db.read())
+    }
+
+    /// After an error of `failed`: waits for a database that works, or gives what is final.
+    async fn recover(self: &Arc<Self>, failed: &Arc<Db>, error: &slatedb::Error) -> Result<()> {
+        let result = {
+            let mut reopening = self.reopening.lock();
+            if !Arc::ptr_eq(failed, &self.db()) {
+                return Ok(());
+            }
+            // While one is under way an error says little: it fences the one that failed.
+            if reopening.is_none() {
+                self.check_final(error)?;
+                tracing::warn!(tables = %self.path, %error, "the tables closed themselves");
+            }
+            reopening.get_or_insert_with(|| self.start_reopening()).result.clone()
+        };
+        result.await
+    }
+
+    /// What no opening again mends.
+    fn check_final(&self, error: &slatedb::Error) -> Result<()> {
+        match error.kind() {
+            slatedb::ErrorKind::Closed(CloseReason::Fenced | CloseReason::Clean)
+            | slatedb::ErrorKind::Data => Err(explain(&self.path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn start_reopening(self: &Arc<Self>) -> Reopening {
+        let inner = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let result = inner.reopen_until_it_works().await;
+            if result.is_err() {
+                *inner.reopening.lock() = None;
+            }
+            result
+        });
+        let abort = task.abort_handle();
+        let result = task.map(|ended| match ended {
+            Ok(result) => result,
+            // Closing ends the task.
+            Err(_aborted) => Err(ErrorKind::Closed.into()),
+        });
+        Reopening { result: result.boxed().shared(), task: abort }
+    }
+
+    async fn reopen_until_it_works(&self) -> Result<()> {
+        let mut pause = REOPEN_MIN;
+        loop {
+            match self.reopen().await {
+                Err(Error(ErrorKind::Unavailable(why))) => {
+                    tracing::debug!(tables = %self.path, %why, "opening again failed");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(REOPEN_MAX);
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn reopen(&self) -> Result<()> {
+        let failed = |error| explain(&self.path, &error);
+        let expected = Some(self.epoch.load(Ordering::Relaxed));
+        let (cache, id) = (&self.cache, self.cache_id);
+        let db = build(&self.store, &self.path, cache, id, expected, self.seed, &self.clock)
+            .await
+            .map_err(failed)?;
+        // The epoch is taken from here on, whatever fails.
+        self.epoch.store(db.manifest().writer_epoch(), Ordering::Relaxed);
+        let mut applied = read_txn(&db, &self.clock).await.map_err(failed)?;
+        let db = Arc::new(db);
+        loop {
+            let missing: Vec<_> = {
+                let pending = self.pending.lock();
+                let missing: Vec<_> =
+                    pending.iter().filter(|(txn, _)| *txn > applied).cloned().collect();
+                if missing.is_empty() {
+                    self.applied.store(applied, Ordering::Release);
+                    // Under one lock: who meets an error of the new database starts anew.
+                    let mut reopening = self.reopening.lock();
+                    *self.db.write() = Arc::clone(&db);
+                    *reopening = None;
+                    return Ok(());
+                }
+                missing
+            };
+            for (txn, batch) in missing {
+                db.write(batch.to_write_batch(txn, &self.clock)).await.map_err(failed)?;
+                applied = txn;
+            }
+        }
     }
 }
 

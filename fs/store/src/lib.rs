@@ -14,6 +14,8 @@ mod file;
 pub mod head;
 #[cfg(feature = "rados")]
 mod rados;
+#[cfg(feature = "rados")]
+pub use rados::leave;
 pub mod retry;
 #[cfg(feature = "s3")]
 mod s3;
@@ -25,3 +27,9 @@ pub use error::{Kind, StoreError, is_transient, kind};
 pub use object_store;
 pub use store::{Role, ScanReport, Store, StoreOptions, Usage};
 pub use url::{StoreUrl, UrlError};
+
+/// Ends the process with `code`.
+#[cfg(not(feature = "rados"))]
+pub fn leave(code: u8) -> ! {
+    std::process::exit(i32::from(code))
+}

@@ -494,8 +494,12 @@ impl Tree {
     }
 
     fn kill_priv(&mut self, ino: u64) {
+        // Directories keep theirs, as on Linux.
         let perm = self.nodes[&ino].names.perm;
         let group = if perm & 0o010 != 0 { SET_GID } else { 0 };
+        if self.nodes[&ino].attr(ino).kind == Kind::Dir {
+            return;
+        }
         self.names(ino).perm &= !(SET_UID | group);
         if let Some(old) = self.names(ino).xattrs.remove(CAPABILITY) {
             self.bytes -= old.len() as u64;

@@ -17,6 +17,8 @@ use slatedb::config::{
 use slatedb::{CompactorBuilder, Db, GarbageCollectorBuilder};
 use tokio::task::JoinHandle;
 
+use super::Current;
+
 /// The task looks this often whether there is something to do.
 const TICK: Duration = Duration::from_millis(250);
 /// Ticks without a write after which the task ends: ten seconds.
@@ -37,6 +39,7 @@ pub struct Upkeep {
 struct Inner {
     path: String,
     store: Arc<dyn ObjectStore>,
+    db: Current,
     running: AtomicBool,
     stopped: AtomicBool,
     writes: AtomicU64,
@@ -49,10 +52,11 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Upkeep {
-    pub fn new(path: &str, store: Arc<dyn ObjectStore>) -> Self {
+    pub fn new(path: &str, store: Arc<dyn ObjectStore>, db: Current) -> Self {
         let inner = Arc::new(Inner {
             path: path.to_owned(),
             store,
+            db,
             running: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             writes: AtomicU64::new(0),
@@ -61,11 +65,11 @@ impl Upkeep {
     }
 
     /// Something was written.
-    pub fn wake(&self, db: Arc<Db>) {
+    pub fn wake(&self) {
         self.inner.writes.fetch_add(1, Ordering::Relaxed);
         if !self.inner.running.swap(true, Ordering::AcqRel) {
             let inner = Arc::clone(&self.inner);
-            *self.task.lock() = Some(tokio::spawn(async move { inner.run(&db).await }));
+            *self.task.lock() = Some(tokio::spawn(async move { inner.run().await }));
         }
     }
 
@@ -80,7 +84,7 @@ impl Upkeep {
 }
 
 impl Inner {
-    async fn run(&self, db: &Db) {
+    async fn run(&self) {
         let mut seen = self.writes.load(Ordering::Relaxed);
         let (mut idle, mut ticks) = (0, 0);
         while idle < IDLE_TICKS && !self.stopped.load(Ordering::Acquire) {
@@ -89,8 +93,10 @@ impl Inner {
             idle = if writes == seen { idle + 1 } else { 0 };
             seen = writes;
             ticks += 1;
+            // Asked for at each tick: it is another one after it closed itself.
+            let db = Arc::clone(&self.db.read());
             if db.manifest().l0().len() >= COMPACT_FROM {
-                self.compact(db).await;
+                self.compact(&db).await;
                 idle = 0;
             }
             if ticks % COLLECT_TICKS == 0 {
