@@ -44,3 +44,23 @@ async fn regression_a_small_synced_write_behind_a_slow_large_one_is_kept_over_co
     assert_eq!(all[1 << 20..], tail[..]);
     home.close().await.expect("closes");
 }
+
+/// The kernel takes a short answer to the write-back of a mapping for a whole one: what did not
+/// fit into the quota was gone without a word.
+#[tokio::test]
+async fn regression_a_write_back_that_fits_in_part_is_an_error() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let home = open(&store, &store, &Shared::new(Config::default())).await;
+    let me = caller(&home);
+    let f = home.make(me.clone(), Ino::ROOT, name("f"), file(0o644)).await.expect("makes").ino;
+    home.set_quota(Quota { bytes: home.usage().bytes + 10_000, inodes: u64::MAX });
+    let data = Bytes::from(vec![7_u8; 12_000]);
+    let whole = WriteMode { whole: true, ..WriteMode::default() };
+    let error = home.write(me.clone(), f, 0, data.clone(), whole).await.expect_err("is over");
+    assert!(matches!(error.kind(), ErrorKind::OverQuota), "{error}");
+    assert_eq!(home.usage().bytes, home.usage().bytes_limit);
+    // What fitted, and what is written over it, is stored.
+    let fits = home.write(me, f, 0, data.slice(..10_000), whole).await.expect("fits");
+    assert_eq!(fits, 10_000);
+    home.close().await.expect("closes");
+}

@@ -559,6 +559,7 @@ impl Filesystem for Adapter {
         let mode = WriteMode {
             // Another node may have made the file longer than this kernel thinks.
             append: flags.0 & libc::O_APPEND != 0 && !cached && !self.is_local(),
+            whole: cached,
             kill_priv: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
         };
         let data = Bytes::copy_from_slice(data);

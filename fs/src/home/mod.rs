@@ -384,6 +384,9 @@ impl Home {
         } else if core.budget.is_tight() {
             core.press();
         }
+        if mode.whole && (written as usize) < data.len() {
+            return Err(ErrorKind::OverQuota.into());
+        }
         Ok(written)
     }
 

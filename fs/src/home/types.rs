@@ -224,6 +224,9 @@ pub struct SetAttr {
 pub struct WriteMode {
     /// Ignore the offset and write at the end of the file.
     pub append: bool,
+    /// A part is an error, though it is written: for write-back of the kernel's cache, which
+    /// takes a short write for a whole one, so that nobody would hear of the rest.
+    pub whole: bool,
     /// Set-uid, set-gid (if group-executable) and `security.capability` fall.
     pub kill_priv: bool,
 }

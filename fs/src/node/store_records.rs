@@ -202,7 +202,9 @@ fn head(info: &HomeInfo) -> Head {
 async fn look_at_space(store: &Store) -> Option<Space> {
     let usage = tokio::time::timeout(SPACE_LOOK, store.usage()).await;
     let usage = usage.ok()?.ok()??;
-    Some(Space { bytes: usage.capacity_bytes, bytes_free: usage.free_bytes })
+    // A cluster that has just started has not reckoned yet: that is unknown, not full.
+    let known = usage.capacity_bytes > 0;
+    known.then_some(Space { bytes: usage.capacity_bytes, bytes_free: usage.free_bytes })
 }
 
 async fn keep_space(store: Store, space: Arc<Mutex<Option<Space>>>) {

@@ -286,7 +286,7 @@ impl Sim {
                 let ino = self.file(a);
                 let offset = self.offset(ino, b);
                 let bytes = content(d, if e % 50 == 49 { 0 } else { pick(&LENGTHS, c) });
-                let mode = WriteMode { append: e % 4 == 1, kill_priv: e % 8 == 2 };
+                let mode = WriteMode { append: e % 4 == 1, kill_priv: e % 8 == 2, whole: false };
                 let data = Bytes::copy_from_slice(&bytes);
                 let real = self.life().run(home.write(caller, Ino(ino), offset, data, mode));
                 if self.lost(&real) {

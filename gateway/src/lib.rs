@@ -1,0 +1,1 @@
+//! The image gateway: a complete OCI registry, streaming and stateless over the store.
