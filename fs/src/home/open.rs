@@ -116,6 +116,7 @@ impl Home {
             durable: watch::Sender::new(Durable { txn: last, failed: None }),
             wanted: AtomicU64::new(0),
             changes: broadcast::Sender::new(CHANGES_MAX),
+            root_set: Notify::new(),
             troubles,
             graves: Graves::default(),
             candidates: Candidates::default(),
