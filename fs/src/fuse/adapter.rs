@@ -505,9 +505,13 @@ impl Filesystem for Adapter {
         self.entry("link", newparent, newname, make, reply);
     }
 
-    fn open(&self, _req: &fuser::Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, _req: &fuser::Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let writes = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
         match self.is_local() {
             true => reply.error(Errno::ENOSYS),
+            false if writes && self.runner.view.is_read_only(ino.0) => {
+                reply.error(Errno::EROFS);
+            }
             false => reply.opened(self.next_handle(), FopenFlags::FOPEN_KEEP_CACHE),
         }
     }

@@ -38,6 +38,7 @@ mod reader;
 mod reap;
 mod record;
 mod segment;
+mod snapshot;
 mod state;
 mod sweep;
 mod table;
@@ -60,6 +61,10 @@ pub use lock::{
     Lock, LockKind, LockOwner, LockSpace, LockTable, Progress, RANGE_END_MAX, WaiterId,
 };
 pub use open::OpenHome;
+pub use snapshot::{
+    Keep, Origin, Plan, SNAPSHOTS_INO, SNAPSHOTS_MAX, SNAPSHOTS_NAME, Snapshot, SnapshotInfo,
+    SnapshotUse,
+};
 pub use tenure::{Tenure, Undisputed};
 pub use types::*;
 

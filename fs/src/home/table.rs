@@ -10,6 +10,7 @@
 //! An idle database costs nothing: it polls nothing, and compaction and collection run only
 //! while there is writing, and a little longer ([`upkeep`]).
 
+mod checkpoint;
 mod clock;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use slatedb::db_cache::{DbCache, SplitCache};
 use slatedb::{CloseReason, Db, DbReader, DbReaderMode, DbSnapshot, WriteBatch};
 
 use super::error::{Error, ErrorKind, Result};
+pub use checkpoint::checkpoints;
 use clock::TableClock;
 use slatedb_common::clock::SystemClock;
 use upkeep::Upkeep;

@@ -9,14 +9,15 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::control::{
-    Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, Status,
+    Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, SnapshotInfo, Status,
 };
 use super::directory::Homes;
 use super::mounts::Mounts;
+use super::snapshots;
 use crate::fuse::{Access, MountPoint};
 use crate::home::fsck::Options;
 use crate::home::{Error, ErrorKind, Quota, Usage};
-use crate::view::{Directory, Head, Slot, Table};
+use crate::view::{Directory, Head, OpenHome, Slot, Table};
 
 type Answer = Result<Value, Failure>;
 
@@ -74,6 +75,30 @@ impl Commands {
                 let head = self.homes.records().restore(&name).await;
                 self.homes.look_again();
                 done(&self.info(&head.map_err(|error| failed(&name, &error))?))
+            }
+            Request::SnapshotCreate { home, name } => {
+                let open = self.open(&home, caller).await?;
+                let made = snapshots::create(&open.home, name.clone(), is_master(caller)).await;
+                let what = format!("snapshot {} of {home}", name.as_deref().unwrap_or(""));
+                done(&SnapshotInfo::new(&home, &made.map_err(|error| failed(&what, &error))?))
+            }
+            Request::SnapshotList { home } => {
+                let open = self.open(&home, caller).await?;
+                let all = open.home.snapshots().map_err(|error| failed(&home, &error))?;
+                done(&all.iter().map(|s| SnapshotInfo::new(&home, s)).collect::<Vec<_>>())
+            }
+            Request::SnapshotRemove { home, name } => {
+                let open = self.open(&home, caller).await?;
+                let removed = open.home.remove_snapshot(&name).await;
+                removed.map_err(|error| failed(&format!("snapshot {name} of {home}"), &error))?;
+                Ok(Value::Null)
+            }
+            Request::SnapshotSchedule { home, on } => {
+                master(caller)?;
+                let head = self.homes.records().set_schedule(&home, on).await;
+                let head = head.map_err(|error| failed(&home, &error))?;
+                self.table.slot(&head).set_head(head.clone());
+                done(&self.info(&head))
             }
             Request::Sync { home } => self.sync(caller, home).await,
             Request::Mount { home, path } => self.mount(caller, &home, path, sent).await,
@@ -240,10 +265,16 @@ impl Commands {
         Ok(self.table.slot(&self.head(name, caller).await?))
     }
 
+    async fn open(&self, name: &str, caller: u32) -> Result<Arc<OpenHome>, Failure> {
+        let slot = self.slot(name, caller).await?;
+        slot.home().await.map_err(|error| failed(name, &error))
+    }
+
     fn info(&self, head: &Head) -> HomeInfo {
         let open = self.table.by_volume(head.volume).and_then(|slot| slot.opened());
         let usage: Usage = open.as_ref().map_or(head.usage, |open| open.home.usage());
         let limit = |limit: u64| (limit != u64::MAX).then_some(limit);
+        let held = open.as_ref().map(|open| open.home.snapshot_use());
         HomeInfo {
             name: head.name.to_string(),
             volume: head.volume,
@@ -253,6 +284,9 @@ impl Commands {
             bytes_limit: limit(usage.bytes_limit),
             inodes: usage.inodes,
             inodes_limit: limit(usage.inodes_limit),
+            snapshots: held.map_or(head.snapshots, |held| held.count),
+            snapshot_bytes: held.map_or(head.snapshot_bytes, |held| held.bytes),
+            scheduled: head.scheduled,
             open: open.is_some(),
         }
     }
@@ -301,7 +335,10 @@ fn failure(kind: FailureKind, message: &str) -> Failure {
 fn failed(what: &str, error: &Error) -> Failure {
     let kind = match error.kind() {
         ErrorKind::NotFound => FailureKind::NotFound,
-        ErrorKind::Exists | ErrorKind::NotPermitted | ErrorKind::Fenced => FailureKind::Refused,
+        ErrorKind::Exists
+        | ErrorKind::NotPermitted
+        | ErrorKind::Fenced
+        | ErrorKind::NoSpace => FailureKind::Refused,
         ErrorKind::Invalid | ErrorKind::NameTooLong => FailureKind::Usage,
         _ => FailureKind::Failed,
     };

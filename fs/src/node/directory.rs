@@ -221,6 +221,10 @@ impl Directory for Homes {
         self.records.closed(head, root, usage).await
     }
 
+    async fn take_volumes(&self, count: u32) -> Result<u32> {
+        self.records.take_volumes(count).await
+    }
+
     fn space(&self) -> Option<Space> {
         self.records.space()
     }

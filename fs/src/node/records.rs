@@ -67,6 +67,18 @@ pub trait Records: Send + Sync + 'static {
     /// `Unavailable`.
     async fn closed(&self, head: &Head, root: Attr, usage: Usage) -> Result<Head>;
 
+    /// Takes numbers that no home and no snapshot ever has had; gives the first of `count`.
+    ///
+    /// # Errors
+    /// `Unavailable`, `NoSpace`.
+    async fn take_volumes(&self, count: u32) -> Result<u32>;
+
+    /// Switches the schedule of snapshots of a home on or off.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    async fn set_schedule(&self, name: &str, on: bool) -> Result<Head>;
+
     /// The size of the store, where it can tell. Never waits.
     fn space(&self) -> Option<Space>;
 }

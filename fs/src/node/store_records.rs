@@ -160,6 +160,14 @@ impl Records for StoreRecords {
         Ok(head(&noted?))
     }
 
+    async fn take_volumes(&self, count: u32) -> Result<u32> {
+        Ok(self.homes.take_volumes(count).await?)
+    }
+
+    async fn set_schedule(&self, name: &str, on: bool) -> Result<Head> {
+        Ok(head(&self.homes.set_schedule(name, on).await?))
+    }
+
     fn space(&self) -> Option<Space> {
         *self.space.lock()
     }
@@ -196,6 +204,9 @@ fn head(info: &HomeInfo) -> Head {
         root: info.root.attr(),
         root_xattrs: info.root.xattrs,
         usage: info.usage(),
+        snapshots: info.snapshots,
+        snapshot_bytes: info.snapshot_bytes,
+        scheduled: info.scheduled,
     }
 }
 

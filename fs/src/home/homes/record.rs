@@ -44,6 +44,13 @@ pub(super) struct Record {
     pub quota_inodes: Option<u64>,
     pub created: i64,
     pub state: State,
+    #[serde(default)]
+    pub snapshots: u64,
+    #[serde(default)]
+    pub snapshot_bytes: u64,
+    /// No schedule makes snapshots of it.
+    #[serde(default)]
+    pub unscheduled: bool,
 }
 
 impl Record {
@@ -61,6 +68,9 @@ impl Record {
             quota_inodes: None,
             created,
             state: State::Live,
+            snapshots: 0,
+            snapshot_bytes: 0,
+            unscheduled: false,
         };
         record.set_quota(quota);
         record
@@ -140,6 +150,9 @@ impl Record {
             quota_inodes: self.quota_inodes,
             created: self.created,
             state,
+            snapshots: self.snapshots,
+            snapshot_bytes: self.snapshot_bytes,
+            scheduled: !self.unscheduled,
             removed_at,
             restorable_until: removed_at.map(|at| at.saturating_add(RESTORABLE_SECONDS)),
         }
