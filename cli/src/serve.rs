@@ -146,6 +146,7 @@ fn node_config(
         whose,
         skeleton: settings.home_skeleton.clone(),
         quota: Quota { bytes: settings.home_quota, inodes: settings.home_inodes },
+        keep: settings.snapshots_keep,
         idle_after: IDLE_AFTER,
         threads: threads.clamp(THREADS_MIN, THREADS_MAX),
         allow_other: uid != 0 && others_allowed(),

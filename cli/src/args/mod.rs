@@ -6,6 +6,7 @@
 mod home;
 mod node;
 mod setup;
+mod snapshot;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 pub use home::{HomeCommand, QuotaArgs};
 pub use node::{FsckArgs, MountArgs, NodeArgs, ServeArgs, StatsArgs, SyncArgs, UmountArgs, UpArgs};
 pub use setup::{CompletionArgs, SetupCommand};
+pub use snapshot::{SnapshotCommand, Switch};
 
 /// Shown below the list of commands.
 const EXAMPLES: &str = "\

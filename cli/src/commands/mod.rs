@@ -3,7 +3,9 @@
 mod fsck;
 mod home;
 mod mount;
+mod snapshot;
 mod status;
+mod transfer;
 
 use clap::CommandFactory;
 use yadokari_fs::node::control::Request;

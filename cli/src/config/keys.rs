@@ -11,7 +11,7 @@ use crate::size::{parse_bytes, parse_count, parse_duration};
 const DISTANCE_MAX: usize = 3;
 
 /// Every key, as `section.name`.
-pub const KEYS: [&str; 15] = [
+pub const KEYS: [&str; 18] = [
     "data",
     "store",
     "log",
@@ -20,6 +20,9 @@ pub const KEYS: [&str; 15] = [
     "home.inodes",
     "home.create",
     "home.skeleton",
+    "snapshots.hourly",
+    "snapshots.daily",
+    "snapshots.weekly",
     "memory.data_cache",
     "memory.table_cache",
     "memory.dirty_max",
@@ -49,6 +52,9 @@ pub fn apply(settings: &mut Settings, key: &str, value: &str) -> Result<(), Stri
             s.home_create = bool::from_str(value).map_err(|_| "write true or false".to_owned())?;
         }
         "home.skeleton" => s.home_skeleton = path(value)?,
+        "snapshots.hourly" => s.snapshots_keep.hourly = kept(value)?,
+        "snapshots.daily" => s.snapshots_keep.daily = kept(value)?,
+        "snapshots.weekly" => s.snapshots_keep.weekly = kept(value)?,
         "memory.data_cache" => s.memory_data_cache = not_zero(parse_bytes(value)?)?,
         "memory.table_cache" => s.memory_table_cache = not_zero(parse_bytes(value)?)?,
         "memory.dirty_max" => s.memory_dirty_max = not_zero(parse_bytes(value)?)?,
@@ -91,6 +97,13 @@ pub fn nearest(name: &str, candidates: impl Iterator<Item = String>) -> Option<S
 
 fn path(value: &str) -> Result<PathBuf, String> {
     if value.is_empty() { Err("the path is empty".to_owned()) } else { Ok(PathBuf::from(value)) }
+}
+
+/// Snapshots of one kind that are kept; 0 makes none.
+fn kept(value: &str) -> Result<u32, String> {
+    const KEPT_MAX: u32 = 1000;
+    let number = value.parse().map_err(|_| "write a number; 0 makes none".to_owned())?;
+    if number > KEPT_MAX { Err(format!("at most {KEPT_MAX}")) } else { Ok(number) }
 }
 
 fn not_zero(value: u64) -> Result<u64, String> {

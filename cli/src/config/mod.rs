@@ -9,6 +9,8 @@ mod keys;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use yadokari_fs::home::Keep;
+
 use crate::args::Global;
 use crate::exit::Failure;
 use crate::size::NO_LIMIT;
@@ -40,6 +42,8 @@ pub struct Settings {
     pub home_create: bool,
     /// What a new home starts with.
     pub home_skeleton: PathBuf,
+    /// Snapshots of each home that the schedule keeps.
+    pub snapshots_keep: Keep,
     /// Bytes of contents kept for reading.
     pub memory_data_cache: u64,
     /// Bytes of metadata blocks kept.
@@ -67,6 +71,7 @@ impl Settings {
             home_inodes: NO_LIMIT,
             home_create: true,
             home_skeleton: PathBuf::from("/etc/skel"),
+            snapshots_keep: Keep::default(),
             memory_data_cache: 64 << 20,
             memory_table_cache: 48 << 20,
             memory_dirty_max: 96 << 20,

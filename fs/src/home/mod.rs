@@ -502,6 +502,14 @@ impl Home {
         self.core.state.lock().quota = quota;
     }
 
+    /// Moves what is worth moving out of wasteful segments now, instead of after they rested.
+    ///
+    /// # Errors
+    /// What the store or the tables say.
+    pub async fn clean_now(&self) -> Result<()> {
+        self.core.sweep(true).await
+    }
+
     /// What it holds at this moment.
     #[must_use]
     pub fn stats(&self) -> HomeStats {

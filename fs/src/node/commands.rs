@@ -1,5 +1,6 @@
 //! What each request of a command does, and who may ask for it.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +11,16 @@ use tokio::sync::Notify;
 
 use super::control::{
     Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, SnapshotInfo, Status,
+    Transferred,
 };
 use super::directory::Homes;
 use super::mounts::Mounts;
-use super::snapshots;
+use super::records::NewHome;
+use super::{snapshots, transfer};
 use crate::fuse::{Access, MountPoint};
+use crate::archive;
 use crate::home::fsck::Options;
-use crate::home::{Error, ErrorKind, Quota, Usage};
+use crate::home::{Error, ErrorKind, Ino, Quota, Usage};
 use crate::view::{Directory, Head, OpenHome, Slot, Table};
 
 type Answer = Result<Value, Failure>;
@@ -99,6 +103,29 @@ impl Commands {
                 let head = head.map_err(|error| failed(&home, &error))?;
                 self.table.slot(&head).set_head(head.clone());
                 done(&self.info(&head))
+            }
+            Request::HomeExport { home, snapshot } => {
+                let open = self.open(&home, caller).await?;
+                let to = File::from(stream(sent)?);
+                let moved = transfer::export(&open.home, snapshot.as_deref(), to).await;
+                done(&moved.map_err(|error| transfer_failed(&error))?)
+            }
+            Request::HomeImport { name, owner, bytes, inodes } => {
+                master(caller)?;
+                let new = self.new_home(name, owner, bytes, inodes).await?;
+                let from = File::from(stream(sent)?);
+                let made = transfer::import(&**self.homes.records(), new, from).await;
+                self.transferred(made)
+            }
+            Request::HomeClone { home, snapshot, name, bytes, inodes } => {
+                master(caller)?;
+                let open = self.open(&home, caller).await?;
+                let root = open.home.getattr(Ino::ROOT).await;
+                let root = root.map_err(|error| failed(&home, &error))?;
+                let owner = Some((root.uid, root.gid));
+                let new = self.new_home(name, owner, bytes, inodes).await?;
+                let (snapshot, records) = (snapshot.as_deref(), &**self.homes.records());
+                self.transferred(transfer::clone(&open.home, snapshot, records, new).await)
             }
             Request::Sync { home } => self.sync(caller, home).await,
             Request::Mount { home, path } => self.mount(caller, &home, path, sent).await,
@@ -270,6 +297,35 @@ impl Commands {
         slot.home().await.map_err(|error| failed(name, &error))
     }
 
+    async fn new_home(
+        &self,
+        name: String,
+        owner: Option<(u32, u32)>,
+        bytes: Option<u64>,
+        inodes: Option<u64>,
+    ) -> Result<NewHome, Failure> {
+        let unknown = || {
+            let message = format!("the system knows no user {name}; --owner USER names the owner");
+            failure(FailureKind::NotFound, &message)
+        };
+        let owner = match owner {
+            Some(owner) => owner,
+            None => {
+                let user = self.homes.user(&name).await;
+                user.map_err(|error| failed(&name, &error))?.ok_or_else(unknown)?
+            }
+        };
+        let quota = limits(self.homes.default_quota(), bytes, inodes);
+        Ok(NewHome { name, owner, quota })
+    }
+
+    fn transferred(&self, made: archive::Result<(Head, archive::Moved)>) -> Answer {
+        self.homes.look_again();
+        let (head, moved) = made.map_err(|error| transfer_failed(&error))?;
+        tracing::info!(home = %head.name, entries = moved.entries, "home made of an archive");
+        done(&Transferred { home: self.info(&head), moved })
+    }
+
     fn info(&self, head: &Head) -> HomeInfo {
         let open = self.table.by_volume(head.volume).and_then(|slot| slot.opened());
         let usage: Usage = open.as_ref().map_or(head.usage, |open| open.home.usage());
@@ -331,6 +387,18 @@ fn failure(kind: FailureKind, message: &str) -> Failure {
     Failure { kind, message: message.to_owned() }
 }
 
+/// The descriptor that an archive goes through.
+fn stream(sent: Option<OwnedFd>) -> Result<OwnedFd, Failure> {
+    sent.ok_or_else(|| failure(FailureKind::Usage, "no descriptor came with the request"))
+}
+
+fn transfer_failed(error: &archive::ArchiveError) -> Failure {
+    match error {
+        archive::ArchiveError::Home(what, error) => failed(what, error),
+        other => failure(FailureKind::Failed, &other.to_string()),
+    }
+}
+
 /// What an error of a home or a store means to whoever gave the command.
 fn failed(what: &str, error: &Error) -> Failure {
     let kind = match error.kind() {
@@ -338,6 +406,7 @@ fn failed(what: &str, error: &Error) -> Failure {
         ErrorKind::Exists
         | ErrorKind::NotPermitted
         | ErrorKind::Fenced
+        | ErrorKind::Newer(_)
         | ErrorKind::NoSpace => FailureKind::Refused,
         ErrorKind::Invalid | ErrorKind::NameTooLong => FailureKind::Usage,
         _ => FailureKind::Failed,

@@ -93,6 +93,39 @@ pub enum Request {
         /// Make snapshots.
         on: bool,
     },
+    /// Writes a home as an archive to the descriptor that comes along. Gives
+    /// [`crate::archive::Moved`].
+    HomeExport {
+        /// The home.
+        home: String,
+        /// As this snapshot shows it; as it is now where it is left out.
+        snapshot: Option<String>,
+    },
+    /// Makes a home of the archive that the descriptor that comes along gives. Gives
+    /// [`Transferred`].
+    HomeImport {
+        /// Its name.
+        name: String,
+        /// User and group id of the owner; the user called like the home where it is left out.
+        owner: Option<(u32, u32)>,
+        /// Limit of bytes.
+        bytes: Option<u64>,
+        /// Limit of inodes.
+        inodes: Option<u64>,
+    },
+    /// Makes a home like another. Gives [`Transferred`].
+    HomeClone {
+        /// The home.
+        home: String,
+        /// As this snapshot shows it; as it is now where it is left out.
+        snapshot: Option<String>,
+        /// Name of the new home.
+        name: String,
+        /// Limit of bytes.
+        bytes: Option<u64>,
+        /// Limit of inodes.
+        inodes: Option<u64>,
+    },
     /// Makes everything durable, of one home or of all that the caller may see. Gives nothing.
     Sync {
         /// The home.
@@ -238,6 +271,16 @@ pub struct HomeInfo {
     pub scheduled: bool,
     /// Whether this daemon has it open.
     pub open: bool,
+}
+
+/// A home that was made of an archive or of another home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transferred {
+    /// The new home.
+    pub home: HomeInfo,
+    /// What was put into it.
+    #[serde(flatten)]
+    pub moved: crate::archive::Moved,
 }
 
 /// A snapshot of a home.

@@ -103,6 +103,12 @@ impl Homes {
         }
     }
 
+    /// Limits of new homes.
+    #[must_use]
+    pub fn default_quota(&self) -> Quota {
+        self.making.quota
+    }
+
     /// The records behind.
     #[must_use]
     pub fn records(&self) -> &Arc<dyn Records> {

@@ -23,6 +23,7 @@ mod skeleton;
 pub mod snapshots;
 mod store_records;
 mod systemd;
+pub mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

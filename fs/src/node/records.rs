@@ -49,6 +49,12 @@ pub trait Records: Send + Sync + 'static {
     /// `NotFound`, `Unavailable`.
     async fn remove(&self, name: &str) -> Result<()>;
 
+    /// Deletes a home that was just made and not filled whole, for good.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    async fn discard(&self, name: &str) -> Result<()>;
+
     /// Undoes a removal.
     ///
     /// # Errors

@@ -143,6 +143,11 @@ impl Records for StoreRecords {
         self.homes.remove(name).await.map(drop).map_err(told)
     }
 
+    async fn discard(&self, name: &str) -> Result<()> {
+        self.seen.lock().remove(name);
+        self.homes.discard(name).await.map_err(told)
+    }
+
     async fn restore(&self, name: &str) -> Result<Head> {
         Ok(head(&self.homes.restore(name).await?))
     }
@@ -184,6 +189,7 @@ fn is_absence(error: &HomesError) -> bool {
         | HomesError::OwnedElsewhere { .. }
         | HomesError::Full { .. }
         | HomesError::Unavailable { .. }
+        | HomesError::Newer { .. }
         | HomesError::Corrupt { .. }
         | HomesError::Home { .. } => false,
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{HEAD_TTL, HOMES_VOLUME, Head, Line, MOUNT_ROOT, Node, OWNED_TTL, Room, View, Who};
-use crate::home::{Attr, Change, ErrorKind, Ino, Kind, Name, Result, Time, Usage};
+use crate::home::{Attr, Change, Ino, Kind, Name, Result, Time, Usage};
 
 /// A size that `statfs` shows where neither quota nor store names one: an exbibyte.
 const UNLIMITED_BYTES: u64 = 1 << 60;

@@ -67,6 +67,14 @@ impl Table {
         }
     }
 
+    /// Everything that is kept: name and number.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Corrupt`.
+    pub async fn all_kept(&self) -> Result<Vec<(String, Uuid)>> {
+        list(&self.admin(), &self.inner.path).await
+    }
+
     /// The number of what is kept under `name`.
     ///
     /// # Errors
