@@ -7,6 +7,8 @@
 mod bytes;
 #[path = "model/history.rs"]
 mod history;
+#[path = "model/kept.rs"]
+mod kept;
 #[path = "model/life.rs"]
 mod life;
 #[path = "model/op.rs"]

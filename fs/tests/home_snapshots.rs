@@ -387,3 +387,45 @@ async fn a_flipped_bit_names_the_files_of_snapshots_that_it_hurts() {
     let error = kept.read(ino, 0, 100).await.expect_err("is damaged");
     assert!(matches!(error.kind(), ErrorKind::Corrupt(_)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_while_a_snapshot_is_made_or_removed_leaves_it_whole_or_gone() {
+    let bed = Bed::new().await;
+    let ino = bed.make(Ino::ROOT, "f", file(0o644)).await;
+    bed.write(ino, 0, noise(0, 100_000)).await;
+    bed.snapshot("old").await;
+    bed.write(ino, 0, noise(1, 100_000)).await;
+    let store = Arc::clone(&bed.store);
+    // The store as it is at many moments of the work, each of them the last before a loss.
+    let taking = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let mut taken = Vec::new();
+            for _ in 0..60 {
+                taken.push(store.fork());
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+            taken
+        })
+    };
+    bed.snapshot("new").await;
+    bed.write(ino, 0, noise(2, 100_000)).await;
+    bed.home.remove_snapshot("old").await.expect("removes");
+    let taken = taking.await.expect("takes");
+    let mut seen = std::collections::BTreeSet::new();
+    for fork in taken {
+        let lost = Bed::on(Arc::new(fork)).await;
+        // Waits for what is finished in the background.
+        lost.is_clean().await;
+        let mut names = Vec::new();
+        for snapshot in lost.home.snapshots().expect("lists") {
+            let kept = lost.home.snapshot(&snapshot.name).expect("is there");
+            let wanted = if snapshot.name == "old" { 0 } else { 1 };
+            assert_eq!(read_kept(&kept, ino).await, noise(wanted, 100_000), "{}", snapshot.name);
+            names.push(snapshot.name);
+        }
+        seen.insert(names.join(" "));
+        lost.is_clean_closed().await;
+    }
+    assert!(seen.contains("old"), "{seen:?}");
+}

@@ -13,6 +13,7 @@ use yadokari_store::fault::{Crash, FaultPlan};
 
 use super::bytes::Contents;
 use super::history::History;
+use super::kept::AllKept;
 use super::life::{HandClock, Life, Setting};
 use super::op::{LENGTHS, OFFSETS, PAUSES, Raw, What, content, pick};
 use super::tree::{ACCESS, DEFAULT, Data, Fails, Names, Node, Tree, acl};
@@ -52,6 +53,8 @@ pub struct Sim {
     pub tree: Tree,
     history: History,
     listing: Option<Listing>,
+    /// Snapshots as they must be.
+    pub kept: AllKept,
     /// The file, offset and length that were used last: where things meet.
     hot: Cell<(u64, u64, u64)>,
     pub verbose: bool,
@@ -102,6 +105,7 @@ impl Sim {
             tree,
             history,
             listing: None,
+            kept: AllKept::new(),
             hot: Cell::new((0, 0, 1)),
             verbose: false,
             healthy: true,
@@ -214,6 +218,7 @@ impl Sim {
             .find_map(|_| self.life().run(home.check(fsck::Options::default(), &mut |_| {})).ok())
             .expect("checks");
         assert!(report.findings.is_empty(), "fsck: {:#?}", report.findings);
+        self.check_snapshots();
     }
 
     fn inos(&self, wanted: impl Fn(&Node) -> bool) -> Vec<u64> {
@@ -465,6 +470,12 @@ impl Sim {
                     expect("removexattr", real, self.tree.removexattr(ino, &name, now));
                 }
             }
+            What::Snapshot => {
+                if self.make_snapshot(a) {
+                    self.history.synced();
+                }
+            }
+            What::RemoveSnapshot => self.remove_snapshot(a),
             What::Fsync => {
                 let ino = if b % 4 == 0 { self.any(a) } else { self.file(a) };
                 let real = self.life().run(home.fsync(Ino(ino)));
@@ -490,14 +501,17 @@ impl Sim {
                 };
                 home.set_quota(self.tree.quota);
             }
-            What::Check => self.check(),
+            What::Check => {
+                self.check();
+                self.check_snapshots();
+            }
             What::Reopen => self.reopen(),
             What::Crash | What::CrashLater => {}
         }
     }
 
     /// True when the store died under the operation; then nothing is known but that it did.
-    fn lost<T>(&self, real: &Result<T>) -> bool {
+    pub fn lost<T>(&self, real: &Result<T>) -> bool {
         let failed = matches!(real, Err(Error(ErrorKind::Unavailable(_) | ErrorKind::Fenced)));
         failed && self.life().control.crashed()
     }
@@ -819,7 +833,7 @@ async fn dump_data(home: &Home, attr: &Attr, known: Option<&Vec<Rc<Data>>>) -> R
     Rc::new(Data { size: attr.size, mtime: attr.mtime, contents })
 }
 
-fn same_bytes(ino: u64, offset: u64, real: &[u8], model: &[u8]) {
+pub fn same_bytes(ino: u64, offset: u64, real: &[u8], model: &[u8]) {
     if real != model {
         let at = real.iter().zip(model).position(|(a, b)| a != b);
         let (r, m) = (real.len(), model.len());

@@ -4,6 +4,8 @@
 //! between, who opens the home next goes on. A removed snapshot held those chunks that died
 //! between it and the next one; they are listed by their death, so that only these are looked at.
 
+use std::time::Duration;
+
 use super::{Phase, SnapshotRecord};
 use crate::home::Home;
 use crate::home::core::Core;
@@ -13,6 +15,8 @@ use crate::home::key;
 
 /// Chunks that one transaction looks at.
 const ROWS: usize = 1024;
+/// Pause before a removal that failed goes on.
+const AGAIN: Duration = Duration::from_secs(10);
 
 impl Home {
     /// Removes a snapshot and frees what only it held.
@@ -37,7 +41,25 @@ impl Core {
         self.tell_of_snapshots(Some(name));
         tracing::info!(home = %self.name, snapshot = name, txn, "snapshot removed");
         self.wait_durable(number).await?;
-        self.finish_removal(txn, record).await
+        let finished = self.finish_removal(txn, record).await;
+        if finished.is_err() {
+            self.finish_later();
+        }
+        finished
+    }
+
+    /// Goes on in the background, until it works or the home ends.
+    fn finish_later(&self) {
+        let me = self.me.clone();
+        self.runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(AGAIN).await;
+                let Some(core) = me.upgrade() else { return };
+                if core.finish_removals().await.is_ok() || core.state.lock().failed.is_some() {
+                    return;
+                }
+            }
+        });
     }
 
     /// Goes on with what an earlier daemon, or an earlier try, left half-way.

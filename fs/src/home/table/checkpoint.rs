@@ -2,6 +2,7 @@
 //! dropped. What they need of old tables is not collected meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::ObjectStore;
 use slatedb::admin::{Admin, AdminBuilder};
@@ -11,7 +12,7 @@ use slatedb_common::clock::SystemClock;
 use uuid::Uuid;
 
 use super::{Table, TableReader, explain};
-use crate::home::error::Result;
+use crate::home::error::{Error, ErrorKind, Result};
 
 fn admin(store: &Arc<dyn ObjectStore>, path: &str) -> AdminBuilder<String> {
     AdminBuilder::new(path.to_owned(), Arc::clone(store))
@@ -80,8 +81,13 @@ impl Table {
     /// # Errors
     /// `Unavailable`, `Corrupt`.
     pub async fn kept(&self, name: &str) -> Result<Option<Uuid>> {
-        let all = list(&self.admin(), &self.inner.path).await?;
-        Ok(all.into_iter().find(|(kept, _)| kept == name).map(|(_, id)| id))
+        let mut pause = super::REOPEN_MIN;
+        loop {
+            match self.all_kept().await {
+                Ok(all) => return Ok(all.into_iter().find(|(k, _)| k == name).map(|(_, id)| id)),
+                Err(error) => self.wait_after(error, &mut pause).await?,
+            }
+        }
     }
 
     /// Keeps nothing under `name` any more. Idempotent.
@@ -89,6 +95,16 @@ impl Table {
     /// # Errors
     /// `Unavailable`, `Corrupt`.
     pub async fn unkeep(&self, name: &str) -> Result<()> {
+        let mut pause = super::REOPEN_MIN;
+        loop {
+            match self.try_unkeep(name).await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.wait_after(error, &mut pause).await?,
+            }
+        }
+    }
+
+    async fn try_unkeep(&self, name: &str) -> Result<()> {
         let admin = self.admin();
         for (kept, id) in list(&admin, &self.inner.path).await? {
             if kept == name {
@@ -96,6 +112,15 @@ impl Table {
                 deleted.map_err(|error| explain(&self.inner.path, &error))?;
             }
         }
+        Ok(())
+    }
+
+    /// Waits before another try; callers give up when their time is over.
+    async fn wait_after(&self, error: Error, pause: &mut Duration) -> Result<()> {
+        let ErrorKind::Unavailable(why) = error.kind() else { return Err(error) };
+        tracing::debug!(tables = %self.inner.path, %why, "tried again");
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(super::REOPEN_MAX);
         Ok(())
     }
 
