@@ -81,9 +81,7 @@ fn restored(store: StoreKind) -> Result<()> {
     // The user brings it back with what every system has.
     let from = list.join("before").join("docs");
     process::ok(Command::new("cp").arg("-a").arg(&from).arg(&user.home))?;
-    process::ok(
-        Command::new("cp").arg("-a").arg(list.join("before/sparse")).arg(&user.home),
-    )?;
+    process::ok(Command::new("cp").arg("-a").arg(list.join("before/sparse")).arg(&user.home))?;
     let docs = |tree: &Tree| -> Tree {
         let below = tree.iter().filter(|(path, _)| path.starts_with("docs"));
         // The other name of the hard link stayed what it was.
@@ -144,11 +142,9 @@ fn read_only(store: StoreKind) -> Result<()> {
     ensure!(file.set_len(0).is_err() && file.write_at(b"x", 0).is_err(), "a write worked");
     let taken = fs::create_dir(&list).err().context("mkdir .snapshots worked")?;
     ensure!(taken.kind() == ErrorKind::AlreadyExists, "{taken}");
-    for arguments in [
-        vec!["setfattr", "-n", "user.x", "-v", "y"],
-        vec!["chown", "5"],
-        vec!["touch", "-a"],
-    ] {
+    for arguments in
+        [vec!["setfattr", "-n", "user.x", "-v", "y"], vec!["chown", "5"], vec!["touch", "-a"]]
+    {
         let mut command = Command::new(arguments[0]);
         let said = process::run(command.args(&arguments[1..]).arg(&small))?;
         ensure!(said.err.contains("Read-only file system"), "{arguments:?}: {said:?}");

@@ -4,11 +4,11 @@ use yadokari_fs::home::{Error, ErrorKind, Quota};
 use yadokari_fs::node::control::{HomeInfo, Request};
 use yadokari_fs::node::{NewHome, Records};
 
+use super::transfer;
 use crate::args::{HomeCommand, QuotaArgs};
 use crate::config::Settings;
 use crate::exit::{self, Exit, Failure};
 use crate::size::{NO_LIMIT, show_bytes, show_count};
-use super::transfer;
 use crate::{instance, output, users};
 
 /// Runs one of `yadokari home …`.
@@ -217,7 +217,8 @@ fn table(homes: &[HomeInfo]) -> String {
             ]
         })
         .collect();
-    let head = ["home", "owner", "used", "limit", "", "inodes", "limit", "", "snapshots", "hold", ""];
+    let head =
+        ["home", "owner", "used", "limit", "", "inodes", "limit", "", "snapshots", "hold", ""];
     output::table(&head, &[2, 3, 4, 5, 6, 7, 8, 9], &rows)
 }
 

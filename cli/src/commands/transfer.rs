@@ -153,12 +153,7 @@ fn told(output: Output, made: &Transferred) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn new_home(
-    settings: &Settings,
-    name: &str,
-    owner: (u32, u32),
-    limits: QuotaLimits,
-) -> NewHome {
+fn new_home(settings: &Settings, name: &str, owner: (u32, u32), limits: QuotaLimits) -> NewHome {
     let quota = Quota {
         bytes: limits.quota.unwrap_or(settings.home_quota),
         inodes: limits.inodes.unwrap_or(settings.home_inodes),

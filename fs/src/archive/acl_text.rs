@@ -5,8 +5,14 @@ const VERSION: u32 = 2;
 /// The id of an entry that names nobody.
 const NOBODY: u32 = u32::MAX;
 /// Tags of the attribute's entries, and how they are written.
-const TAGS: [(u16, &str); 6] =
-    [(0x01, "user"), (0x02, "user"), (0x04, "group"), (0x08, "group"), (0x10, "mask"), (0x20, "other")];
+const TAGS: [(u16, &str); 6] = [
+    (0x01, "user"),
+    (0x02, "user"),
+    (0x04, "group"),
+    (0x08, "group"),
+    (0x10, "mask"),
+    (0x20, "other"),
+];
 
 /// The text of an attribute's value; `None` for what is no ACL.
 pub fn to_text(value: &[u8]) -> Option<String> {

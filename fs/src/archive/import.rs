@@ -4,7 +4,7 @@
 //! times; and of directories at the very end, when nothing more is made in them.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read};
 
 use bytes::{Bytes, BytesMut};
 use tar::{Archive, Entry, EntryType};
@@ -18,6 +18,8 @@ use crate::home::{
 
 /// Bytes that one write takes.
 const WRITE_BYTES: usize = 1 << 20;
+/// An archive ends with two blocks of zeros; some write only one.
+const END_BYTES: usize = 512;
 /// The map of a sparse file that is taken.
 const MAP_BYTES_MAX: u64 = 64 << 20;
 
@@ -43,6 +45,21 @@ pub fn import<R: Read>(
     done?;
     runtime.block_on(home.sync()).map_err(|error| ArchiveError::Home("/".to_owned(), error))?;
     Ok(import.moved)
+}
+
+/// Remembers how many zeros came last.
+struct Ending<R> {
+    from: R,
+    zeros: usize,
+}
+
+impl<R: Read> Read for Ending<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(into)?;
+        let zeros = into[..count].iter().rev().take_while(|byte| **byte == 0).count();
+        self.zeros = if zeros == count { self.zeros.saturating_add(zeros) } else { zeros };
+        Ok(count)
+    }
 }
 
 /// What an entry says of its inode.
@@ -71,11 +88,15 @@ struct Import<'a> {
 
 impl Import<'_> {
     fn all<R: Read>(&mut self, from: R, progress: &mut dyn FnMut(&Moved)) -> Result<()> {
-        let mut archive = Archive::new(from);
+        let mut archive = Archive::new(Ending { from, zeros: 0 });
         for entry in archive.entries()? {
             self.entry(entry?)?;
             self.moved.entries += 1;
             progress(&self.moved);
+        }
+        // What broke off between two entries looks whole but for the end mark.
+        if archive.into_inner().zeros < END_BYTES {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         // From the inside to the outside is not needed: setting changes nothing above.
         for (path, ino, says) in std::mem::take(&mut self.late) {
@@ -158,13 +179,8 @@ impl Import<'_> {
         let (parent, name) = self.place(path)?;
         let root = self.ask(path, self.home.getattr(Ino::ROOT))?;
         let caller = Caller { uid: root.uid, gid: root.gid, ..self.caller.clone() };
-        let node = NewNode {
-            kind: Kind::Dir,
-            perm: 0o755,
-            umask: 0,
-            rdev: 0,
-            target: Bytes::new(),
-        };
+        let node =
+            NewNode { kind: Kind::Dir, perm: 0o755, umask: 0, rdev: 0, target: Bytes::new() };
         self.make_way(path, parent, &name)?;
         let ino = self.ask(path, self.home.make(caller, parent, name, node))?.ino;
         self.home.forget(self.caller.client, ino, 1);
@@ -258,8 +274,7 @@ impl Import<'_> {
             }
             buffer.truncate(filled);
             let mode = WriteMode { whole: true, ..WriteMode::default() };
-            let write =
-                self.home.write(self.caller.clone(), ino, at + done, buffer.freeze(), mode);
+            let write = self.home.write(self.caller.clone(), ino, at + done, buffer.freeze(), mode);
             self.ask(path, write)?;
             done += filled as u64;
             self.moved.bytes += filled as u64;
@@ -268,8 +283,7 @@ impl Import<'_> {
     }
 
     fn set(&self, path: &[u8], ino: Ino, says: &Says) -> Result<()> {
-        let owner =
-            SetAttr { uid: Some(says.uid), gid: Some(says.gid), ..SetAttr::default() };
+        let owner = SetAttr { uid: Some(says.uid), gid: Some(says.gid), ..SetAttr::default() };
         let kind = self.ask(path, self.home.setattr(self.caller.clone(), ino, owner))?.kind;
         if kind != Kind::Symlink {
             let perm = SetAttr { perm: Some(says.perm), ..SetAttr::default() };

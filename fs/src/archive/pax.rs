@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn times_survive_as_text_before_1970_too() {
-        for (sec, nsec) in [(0, 0), (1, 5), (-1, 0), (-1, 999_999_999), (-5, 1), (9_999_999_999, 7)] {
+        for (sec, nsec) in [(0, 0), (1, 5), (-1, 0), (-1, 999_999_999), (-5, 1), (9_999_999_999, 7)]
+        {
             let time = Time { sec, nsec };
             assert_eq!(time_of(&time_text(time)), Some(time), "{}", time_text(time));
         }

@@ -145,11 +145,8 @@ impl Node {
         let socket = config.data_dir.join(SOCKET);
         let listener = server::listen(&socket).map_err(|e| io(&socket, e))?;
         let shown = show(&config, &homes, &table, &mounts).await?;
-        let schedule = snapshots::keep_schedule(
-            Arc::clone(&table),
-            Arc::clone(&config.records),
-            config.keep,
-        );
+        let schedule =
+            snapshots::keep_schedule(Arc::clone(&table), Arc::clone(&config.records), config.keep);
         let commands = Arc::new(Commands {
             homes,
             table: Arc::clone(&table),

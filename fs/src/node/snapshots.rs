@@ -24,11 +24,7 @@ pub const OWN_MAX: usize = 16;
 ///
 /// # Errors
 /// As for [`Home::make_snapshot`]; `NoSpace` where the owner has made enough.
-pub async fn create(
-    home: &Home,
-    name: Option<String>,
-    master: bool,
-) -> home::Result<SnapshotInfo> {
+pub async fn create(home: &Home, name: Option<String>, master: bool) -> home::Result<SnapshotInfo> {
     let made = home.snapshots()?.iter().filter(|s| s.origin == Origin::Command).count();
     if !master && made >= OWN_MAX {
         return Err(ErrorKind::NoSpace.into());

@@ -121,8 +121,7 @@ pub async fn clone(
     new: NewHome,
 ) -> archive::Result<(Head, Moved)> {
     let (from, to): (PipeReader, PipeWriter) = std::io::pipe()?;
-    let (exported, imported) =
-        tokio::join!(export(home, snapshot, to), import(records, new, from));
+    let (exported, imported) = tokio::join!(export(home, snapshot, to), import(records, new, from));
     match (exported, imported) {
         (Ok(_), imported) => imported,
         // An import that ends early breaks the pipe: its reason is the reason.

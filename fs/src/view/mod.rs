@@ -31,8 +31,8 @@ pub use gate::{Gate, WaitingBytes};
 pub use inside::Pair;
 pub use locks::{FileLocks, LockAnswer, LockRequest};
 pub use number::{HOMES_VOLUME, MOUNT_ROOT, VOLUMES_MAX, join, split};
-pub use snapshots::Kept;
 pub use slot::{Attachment, Invalidate, OpenHome, Slot};
+pub use snapshots::Kept;
 pub use stats::{Counters, CountersNow, add};
 pub use table::Table;
 

@@ -87,8 +87,15 @@ async fn round(
     progress: &mut (dyn FnMut(Progress) + Send + Sync),
 ) -> Result<(Report, Vec<Fix>)> {
     let view = table.view()?;
-    let source =
-        Source { view: &view, latest: table, kept: table, data, prefix, epoch: table.epoch(), in_use: false };
+    let source = Source {
+        view: &view,
+        latest: table,
+        kept: table,
+        data,
+        prefix,
+        epoch: table.epoch(),
+        in_use: false,
+    };
     Check::new(source, options, progress).run().await
 }
 

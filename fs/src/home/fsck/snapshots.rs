@@ -49,7 +49,9 @@ impl Check<'_> {
             let record = SnapshotRecord::decode(&value);
             match (key::number_of(&key).filter(|_| key.len() == 9), record) {
                 (Some(txn), Ok(record)) => self.snapshots.all.push((txn, record)),
-                (_, Err(error)) => self.unreadable(format_args!("snapshot {key:02x?}"), &error, &[]),
+                (_, Err(error)) => {
+                    self.unreadable(format_args!("snapshot {key:02x?}"), &error, &[])
+                }
                 (None, Ok(_)) => {
                     let error = Error::corrupt("a key of a length that its kind does not have");
                     self.unreadable(format_args!("key {key:02x?}"), &error, &[]);

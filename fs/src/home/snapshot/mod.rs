@@ -30,13 +30,13 @@ pub use schedule::{Keep, Plan};
 pub use view::Snapshot;
 
 use self::make::Wanted;
+use super::Home;
 use super::core::Core;
 use super::error::{Error, ErrorKind, Result};
 use super::key;
 use super::record::InodeRecord;
 use super::table::TableReader;
 use super::types::{Attr, Change, ClientId, Ino, Name, Time};
-use super::Home;
 
 /// The directory that lists the snapshots, in the root of the home; no inode has this number.
 pub const SNAPSHOTS_INO: Ino = Ino::MAX;

@@ -53,7 +53,8 @@ impl Snapshot {
 
     /// What an error means where the snapshot may have been removed meanwhile.
     fn gone_or(&self, error: Error) -> Error {
-        let there = self.core.snapshots.find(self.info.txn).is_some_and(|r| r.name == self.info.name);
+        let there =
+            self.core.snapshots.find(self.info.txn).is_some_and(|r| r.name == self.info.name);
         if there { error } else { ErrorKind::Stale.into() }
     }
 
@@ -191,8 +192,9 @@ impl Snapshot {
         record: &InodeRecord,
         range: Range<u64>,
     ) -> Result<Vec<(u64, ExtentRecord)>> {
-        let touches =
-            |(at, e): &(u64, ExtentRecord)| *at < range.end && at.saturating_add(e.len) > range.start;
+        let touches = |(at, e): &(u64, ExtentRecord)| {
+            *at < range.end && at.saturating_add(e.len) > range.start
+        };
         if let Some(inline) = &record.inline {
             let mut found: Vec<_> = inline.iter().copied().filter(touches).collect();
             found.sort_unstable_by_key(|(at, _)| *at);
@@ -205,8 +207,8 @@ impl Snapshot {
         loop {
             let page = self.scan(rows.clone(), ROWS).await?;
             for (key, value) in &page {
-                let at = key::extent_offset_of(key)
-                    .ok_or_else(|| Error::corrupt("an extent's key"))?;
+                let at =
+                    key::extent_offset_of(key).ok_or_else(|| Error::corrupt("an extent's key"))?;
                 found.push((at, ExtentRecord::decode(value)?));
             }
             match page.last() {

@@ -28,10 +28,7 @@ async fn list(admin: &Admin, path: &str) -> Result<Vec<(String, Uuid)>> {
 ///
 /// # Errors
 /// `Unavailable`, `Corrupt`.
-pub async fn checkpoints(
-    store: &Arc<dyn ObjectStore>,
-    path: &str,
-) -> Result<Vec<(String, Uuid)>> {
+pub async fn checkpoints(store: &Arc<dyn ObjectStore>, path: &str) -> Result<Vec<(String, Uuid)>> {
     list(&admin(store, path).build(), path).await
 }
 
