@@ -1,6 +1,5 @@
 //! What each request of a command does, and who may ask for it.
 
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,20 +9,16 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::control::{
-    Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, SnapshotInfo, Status,
-    Transferred,
+    Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, Status,
 };
 use super::directory::Homes;
 use super::mounts::Mounts;
-use super::records::NewHome;
-use super::{snapshots, transfer};
-use crate::archive;
 use crate::fuse::{Access, MountPoint};
 use crate::home::fsck::Options;
-use crate::home::{Error, ErrorKind, Ino, Quota, Usage};
-use crate::view::{Directory, Head, OpenHome, Slot, Table};
+use crate::home::{Error, ErrorKind, Quota, Usage};
+use crate::view::{Directory, Head, Slot, Table};
 
-type Answer = Result<Value, Failure>;
+pub(super) type Answer = Result<Value, Failure>;
 
 /// Runs requests against a daemon.
 pub struct Commands {
@@ -80,53 +75,6 @@ impl Commands {
                 self.homes.look_again();
                 done(&self.info(&head.map_err(|error| failed(&name, &error))?))
             }
-            Request::SnapshotCreate { home, name } => {
-                let open = self.open(&home, caller).await?;
-                let made = snapshots::create(&open.home, name.clone(), is_master(caller)).await;
-                let what = format!("snapshot {} of {home}", name.as_deref().unwrap_or(""));
-                done(&SnapshotInfo::new(&home, &made.map_err(|error| failed(&what, &error))?))
-            }
-            Request::SnapshotList { home } => {
-                let open = self.open(&home, caller).await?;
-                let all = open.home.snapshots().map_err(|error| failed(&home, &error))?;
-                done(&all.iter().map(|s| SnapshotInfo::new(&home, s)).collect::<Vec<_>>())
-            }
-            Request::SnapshotRemove { home, name } => {
-                let open = self.open(&home, caller).await?;
-                let removed = open.home.remove_snapshot(&name).await;
-                removed.map_err(|error| failed(&format!("snapshot {name} of {home}"), &error))?;
-                Ok(Value::Null)
-            }
-            Request::SnapshotSchedule { home, on } => {
-                master(caller)?;
-                let head = self.homes.records().set_schedule(&home, on).await;
-                let head = head.map_err(|error| failed(&home, &error))?;
-                self.table.slot(&head).set_head(head.clone());
-                done(&self.info(&head))
-            }
-            Request::HomeExport { home, snapshot } => {
-                let open = self.open(&home, caller).await?;
-                let to = File::from(stream(sent)?);
-                let moved = transfer::export(&open.home, snapshot.as_deref(), to).await;
-                done(&moved.map_err(|error| transfer_failed(&error))?)
-            }
-            Request::HomeImport { name, owner, bytes, inodes } => {
-                master(caller)?;
-                let new = self.new_home(name, owner, bytes, inodes).await?;
-                let from = File::from(stream(sent)?);
-                let made = transfer::import(&**self.homes.records(), new, from).await;
-                self.transferred(made)
-            }
-            Request::HomeClone { home, snapshot, name, bytes, inodes } => {
-                master(caller)?;
-                let open = self.open(&home, caller).await?;
-                let root = open.home.getattr(Ino::ROOT).await;
-                let root = root.map_err(|error| failed(&home, &error))?;
-                let owner = Some((root.uid, root.gid));
-                let new = self.new_home(name, owner, bytes, inodes).await?;
-                let (snapshot, records) = (snapshot.as_deref(), &**self.homes.records());
-                self.transferred(transfer::clone(&open.home, snapshot, records, new).await)
-            }
             Request::Sync { home } => self.sync(caller, home).await,
             Request::Mount { home, path } => self.mount(caller, &home, path, sent).await,
             Request::Umount { path, lazy } => self.umount(caller, &path, lazy).await,
@@ -135,6 +83,7 @@ impl Commands {
                 self.stop.notify_one();
                 Ok(Value::Null)
             }
+            other => self.keep(caller, other, sent).await,
         }
     }
 
@@ -288,45 +237,11 @@ impl Commands {
         }
     }
 
-    async fn slot(&self, name: &str, caller: u32) -> Result<Arc<Slot>, Failure> {
+    pub(super) async fn slot(&self, name: &str, caller: u32) -> Result<Arc<Slot>, Failure> {
         Ok(self.table.slot(&self.head(name, caller).await?))
     }
 
-    async fn open(&self, name: &str, caller: u32) -> Result<Arc<OpenHome>, Failure> {
-        let slot = self.slot(name, caller).await?;
-        slot.home().await.map_err(|error| failed(name, &error))
-    }
-
-    async fn new_home(
-        &self,
-        name: String,
-        owner: Option<(u32, u32)>,
-        bytes: Option<u64>,
-        inodes: Option<u64>,
-    ) -> Result<NewHome, Failure> {
-        let unknown = || {
-            let message = format!("the system knows no user {name}; --owner USER names the owner");
-            failure(FailureKind::NotFound, &message)
-        };
-        let owner = match owner {
-            Some(owner) => owner,
-            None => {
-                let user = self.homes.user(&name).await;
-                user.map_err(|error| failed(&name, &error))?.ok_or_else(unknown)?
-            }
-        };
-        let quota = limits(self.homes.default_quota(), bytes, inodes);
-        Ok(NewHome { name, owner, quota })
-    }
-
-    fn transferred(&self, made: archive::Result<(Head, archive::Moved)>) -> Answer {
-        self.homes.look_again();
-        let (head, moved) = made.map_err(|error| transfer_failed(&error))?;
-        tracing::info!(home = %head.name, entries = moved.entries, "home made of an archive");
-        done(&Transferred { home: self.info(&head), moved })
-    }
-
-    fn info(&self, head: &Head) -> HomeInfo {
+    pub(super) fn info(&self, head: &Head) -> HomeInfo {
         let open = self.table.by_volume(head.volume).and_then(|slot| slot.opened());
         let usage: Usage = open.as_ref().map_or(head.usage, |open| open.home.usage());
         let limit = |limit: u64| (limit != u64::MAX).then_some(limit);
@@ -364,43 +279,31 @@ fn mount_path(caller: u32, asked: &Path, directory: &OwnedFd) -> Result<PathBuf,
     std::fs::read_link(link).map_err(|error| refused(error.to_string()))
 }
 
-fn is_master(caller: u32) -> bool {
+pub(super) fn is_master(caller: u32) -> bool {
     caller == 0 || caller == rustix::process::geteuid().as_raw()
 }
 
-fn master(caller: u32) -> Result<(), Failure> {
+pub(super) fn master(caller: u32) -> Result<(), Failure> {
     match is_master(caller) {
         true => Ok(()),
         false => Err(failure(FailureKind::Refused, "only the administrator may do this")),
     }
 }
 
-fn limits(now: Quota, bytes: Option<u64>, inodes: Option<u64>) -> Quota {
+pub(super) fn limits(now: Quota, bytes: Option<u64>, inodes: Option<u64>) -> Quota {
     Quota { bytes: bytes.unwrap_or(now.bytes), inodes: inodes.unwrap_or(now.inodes) }
 }
 
-fn done(value: &impl Serialize) -> Answer {
+pub(super) fn done(value: &impl Serialize) -> Answer {
     serde_json::to_value(value).map_err(|error| failure(FailureKind::Failed, &error.to_string()))
 }
 
-fn failure(kind: FailureKind, message: &str) -> Failure {
+pub(super) fn failure(kind: FailureKind, message: &str) -> Failure {
     Failure { kind, message: message.to_owned() }
 }
 
-/// The descriptor that an archive goes through.
-fn stream(sent: Option<OwnedFd>) -> Result<OwnedFd, Failure> {
-    sent.ok_or_else(|| failure(FailureKind::Usage, "no descriptor came with the request"))
-}
-
-fn transfer_failed(error: &archive::ArchiveError) -> Failure {
-    match error {
-        archive::ArchiveError::Home(what, error) => failed(what, error),
-        other => failure(FailureKind::Failed, &other.to_string()),
-    }
-}
-
 /// What an error of a home or a store means to whoever gave the command.
-fn failed(what: &str, error: &Error) -> Failure {
+pub(super) fn failed(what: &str, error: &Error) -> Failure {
     let kind = match error.kind() {
         ErrorKind::NotFound => FailureKind::NotFound,
         ErrorKind::Exists

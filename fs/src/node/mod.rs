@@ -15,6 +15,7 @@ pub mod client;
 mod commands;
 pub mod control;
 mod directory;
+mod keeping;
 mod lockfile;
 mod mounts;
 mod records;
