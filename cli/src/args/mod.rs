@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use home::{HomeCommand, QuotaArgs};
+pub use home::{HomeCommand, QuotaArgs, QuotaLimits};
 pub use node::{FsckArgs, MountArgs, NodeArgs, ServeArgs, StatsArgs, SyncArgs, UmountArgs, UpArgs};
 pub use setup::{CompletionArgs, SetupCommand};
 pub use snapshot::{SnapshotCommand, Switch};

@@ -36,9 +36,14 @@ impl Commands {
             }
             Request::SnapshotRemove { home, name } => {
                 let open = self.open(&home, caller).await?;
-                let removed = open.home.remove_snapshot(&name).await;
-                removed.map_err(|error| failed(&format!("snapshot {name} of {home}"), &error))?;
-                Ok(Value::Null)
+                match open.home.remove_snapshot(&name).await {
+                    Ok(()) => Ok(Value::Null),
+                    Err(error) if matches!(error.kind(), ErrorKind::NotFound) => {
+                        let message = format!("home {home} has no snapshot {name}");
+                        Err(failure(FailureKind::NotFound, &message))
+                    }
+                    Err(error) => Err(failed(&format!("snapshot {name} of {home}"), &error)),
+                }
             }
             Request::SnapshotSchedule { home, on } => {
                 master(caller)?;
