@@ -87,7 +87,7 @@ fn restored(store: StoreKind) -> Result<()> {
         // The other name of the hard link stayed what it was.
         below.map(|(p, n)| (p.clone(), tree::Node { nlink: 1, ..n.clone() })).collect()
     };
-    tree::same("what cp brought back", &docs(&before), &docs(&read(&user.home)?)?)?;
+    tree::same("what cp brought back", &docs(&before), &docs(&read(&user.home)?))?;
     let blocks = fs::metadata(user.home.join("sparse"))?.blocks();
     ensure!(blocks < 1000, "the holes were not found: {blocks} blocks");
     let found = process::ok(

@@ -70,13 +70,13 @@ impl View {
     pub(super) async fn list_node(&self, at: &Arc<Attachment>) -> Result<Node> {
         let home = &at.home().await?.home;
         let root = home.getattr(Ino::ROOT).await?;
-        let all = home.snapshots()?;
-        let newest = all.last().map_or(root.btime, |snapshot| snapshot.created);
+        let count = home.snapshot_use().count;
+        let newest = home.newest_snapshot().unwrap_or(root.btime);
         let attr = Attr {
             ino: SNAPSHOTS_INO,
             // Who may not enter the home may not enter here; nobody may write.
             perm: root.perm & 0o555,
-            nlink: 2 + u32::try_from(all.len()).unwrap_or(u32::MAX - 2),
+            nlink: 2 + u32::try_from(count).unwrap_or(u32::MAX - 2),
             atime: newest,
             mtime: newest,
             ctime: newest,
@@ -118,6 +118,14 @@ impl View {
 
     /// Name of a snapshot to its root.
     pub(super) async fn list_lookup(&self, at: &Arc<Attachment>, name: &Name) -> Result<Node> {
+        let text = std::str::from_utf8(name.as_bytes()).map_err(|_| ErrorKind::NotFound)?;
+        let open = at.home().await?;
+        let snapshot = open.home.snapshot(text)?;
+        let info = snapshot.info();
+        if info.volume != 0 {
+            self.kept.write().insert(info.volume, (Arc::clone(at), info.txn));
+            return Ok(self.snapshot_node(info));
+        }
         let all = self.numbered(at).await?;
         let found = all.iter().find(|s| s.name.as_bytes() == name.as_bytes());
         Ok(self.snapshot_node(found.ok_or(ErrorKind::NotFound)?))

@@ -182,6 +182,14 @@ impl Home {
         self.core.snapshots.changed.load(Ordering::Relaxed)
     }
 
+    /// When the newest snapshot was made. Never waits.
+    #[must_use]
+    pub fn newest_snapshot(&self) -> Option<Time> {
+        let inner = self.core.snapshots.inner.lock();
+        let made = inner.all.iter().rev().find(|(_, r)| r.phase == Phase::Made);
+        made.map(|(_, record)| record.created)
+    }
+
     /// What they cost beside the quota. Never waits.
     #[must_use]
     pub fn snapshot_use(&self) -> SnapshotUse {
@@ -195,10 +203,14 @@ impl Home {
     /// # Errors
     /// `NotFound`.
     pub fn snapshot(&self, name: &str) -> Result<Snapshot> {
-        let made = self.core.snapshots.phase(Phase::Made);
-        let found = made.iter().find(|(_, record)| record.name == name);
+        // Of a thousand only this one is looked at.
+        let found = {
+            let inner = self.core.snapshots.inner.lock();
+            let mut made = inner.all.iter().filter(|(_, r)| r.phase == Phase::Made);
+            made.find(|(_, record)| record.name == name).cloned()
+        };
         let (txn, record) = found.ok_or(ErrorKind::NotFound)?;
-        Ok(Snapshot::new(Arc::clone(&self.core), info(*txn, record)?))
+        Ok(Snapshot::new(Arc::clone(&self.core), info(txn, &record)?))
     }
 
     /// The snapshot of transaction `txn`.
