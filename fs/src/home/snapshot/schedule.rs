@@ -2,7 +2,8 @@
 //!
 //! As rsnapshot keeps them: so many of each kind, the oldest goes when a new one was made. A
 //! weekly one is the daily and the hourly one of its moment too, so at most one is made at a
-//! time. A home that did not change since gets none, and keeps what it has.
+//! time. A home that did not change since the last one of a kind gets none of it, and keeps what
+//! it has.
 
 use chrono::DateTime;
 
@@ -155,11 +156,21 @@ mod tests {
 
     #[test]
     fn a_home_that_did_not_change_gets_no_snapshot_and_keeps_what_it_has() {
-        let all = live(KEEP, 24 * 20);
-        let newest = all.iter().map(|s| s.txn).max().unwrap();
-        let later = Time { sec: START + 60 * DAY, nsec: 0 };
-        let plan = Plan::new(KEEP, &all, newest, Time::default(), later);
-        assert_eq!(plan, Plan::default());
+        // Its last change is in an hourly one; a weekly one keeps that for longer, and then
+        // nothing happens any more.
+        let mut all = live(KEEP, 24 * 20);
+        let changed = all.iter().map(|s| s.txn).max().unwrap();
+        let later = |days| Time { sec: START + days * DAY, nsec: 0 };
+        let plan = Plan::new(KEEP, &all, changed, Time::default(), later(60));
+        let (name, origin) = plan.make.unwrap();
+        assert_eq!((&*name, origin), ("weekly-2026-01-23_0000", Origin::Weekly));
+        let made = SnapshotInfo { txn: changed + 1, name, origin, ..all[0].clone() };
+        all.retain(|s| !plan.remove.contains(&s.name));
+        all.push(SnapshotInfo { created: later(60), ..made });
+        for days in 61..200 {
+            let plan = Plan::new(KEEP, &all, changed, Time::default(), later(days));
+            assert_eq!(plan, Plan::default());
+        }
     }
 
     #[test]
