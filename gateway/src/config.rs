@@ -2,7 +2,8 @@
 //!
 //! The command line fills this from its file, the environment and flags; nothing here reads any.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of one gateway.
@@ -10,11 +11,15 @@ use std::time::Duration;
 pub struct Config {
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
+    /// The kernel says who calls, on loopback: for the listener that `up` makes, and only there.
+    pub local_callers: bool,
     /// Metrics and health alone, for a scraper that must not reach the registry.
     pub metrics_listen: Option<SocketAddr>,
     /// What clients call it, where a proxy stands in front: `https://registry.example/prefix`.
     /// Without it, Locations are relative.
     pub external_url: Option<String>,
+    /// Proxies whose word about the address of their clients counts.
+    pub trusted_proxies: Arc<[IpAddr]>,
     /// Accept manifests whose blobs or children are not here.
     pub sparse: bool,
     /// Bounds on everything.
@@ -25,8 +30,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            local_callers: false,
             metrics_listen: None,
             external_url: None,
+            trusted_proxies: Arc::new([]),
             sparse: false,
             limits: Limits::default(),
         }
@@ -38,8 +45,6 @@ impl Default for Config {
 pub struct Limits {
     /// Bytes that all transfers together hold in memory, beyond one small piece each.
     pub transfer_bytes: u64,
-    /// A manifest larger than this is 413.
-    pub manifest_bytes: u64,
     /// A blob larger than this is refused; the quota is what usually counts.
     pub blob_bytes: u64,
     /// Connections at the same time; more wait in the kernel's queue.
@@ -66,7 +71,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             transfer_bytes: 48 << 20,
-            manifest_bytes: 8 << 20,
             blob_bytes: 1 << 40,
             connections: 1024,
             requests_per_caller: 256,

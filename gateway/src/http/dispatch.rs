@@ -16,7 +16,8 @@ use super::app::App;
 use super::record::{Note, Record};
 use super::request::Connection;
 use super::server::Role;
-use super::{health, v2};
+use super::metrics::Operation;
+use super::{health, token, v2};
 use crate::oci::{ApiError, Code};
 
 /// Answers one request.
@@ -45,7 +46,7 @@ async fn answer(
     request: Request<Incoming>,
     id: u64,
 ) -> (Response<Body>, Note) {
-    if connection.role == Role::Registry && is_v2(request.uri().path()) {
+    if connection.role != Role::Metrics && is_v2(request.uri().path()) {
         return v2::answer(app, connection, request, id).await;
     }
     if let Some(response) = health::answer(app, connection, &request).await {
@@ -54,12 +55,15 @@ async fn answer(
     if connection.role == Role::Metrics {
         return (answer::empty(StatusCode::NOT_FOUND), Note::default());
     }
+    if request.uri().path() == token::PATH {
+        let note = Note { operation: Operation::Token, ..Note::default() };
+        return (token::answer(app, connection, request).await, note);
+    }
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(Arc::clone(connection));
     let mut router = app.router.clone();
     let Ok(response) = router.call(request).await;
-    let note = response.extensions().get::<Note>().cloned().unwrap_or_default();
-    (response, note)
+    (response, Note::default())
 }
 
 fn is_v2(path: &str) -> bool {

@@ -57,7 +57,7 @@ async fn ready(app: &Arc<App>) -> Response<Body> {
 
 fn metrics(app: &App, connection: &Connection, request: &Request<Incoming>) -> Response<Body> {
     let direct = FORWARDED.iter().all(|name| !request.headers().contains_key(*name));
-    let here = connection.peer.ip().to_canonical().is_loopback() && direct;
+    let here = connection.facts.peer.ip().to_canonical().is_loopback() && direct;
     if connection.role != Role::Metrics && !here {
         return text(StatusCode::NOT_FOUND, "not found\n");
     }

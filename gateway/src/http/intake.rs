@@ -44,17 +44,36 @@ pub enum BodyError {
 
 /// Bytes that came in, as they came, with the budget they hold.
 #[derive(Debug, Default)]
-pub struct Part {
+struct Part {
     /// In order; never empty pieces.
-    pub chunks: Vec<Bytes>,
+    chunks: Vec<Bytes>,
     /// How many bytes.
-    pub len: usize,
+    len: usize,
     shares: Option<Share>,
 }
 
 impl Part {
     fn covered(&self) -> usize {
         PIECE_BYTES_MIN + self.shares.as_ref().map_or(0, Share::bytes)
+    }
+
+    /// In one piece, as the store wants it. Chunks go as they are copied, so that no part is in
+    /// memory twice.
+    fn joined(mut self) -> Bytes {
+        let bytes = match self.chunks.len() {
+            1 => self.chunks.swap_remove(0),
+            _ => {
+                let mut all = BytesMut::with_capacity(self.len);
+                for chunk in self.chunks {
+                    all.extend_from_slice(&chunk);
+                }
+                all.freeze()
+            }
+        };
+        match self.shares {
+            Some(shares) => shares.guard(bytes),
+            None => bytes,
+        }
     }
 }
 
@@ -111,7 +130,7 @@ impl Intake {
     ///
     /// # Errors
     /// When the body ended too early; every byte before that was given on.
-    pub async fn next(&mut self) -> Result<Option<Part>, BodyError> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         let mut part = Part::default();
         if let Some(error) = self.failed.take() {
             return Err(error);
@@ -140,7 +159,7 @@ impl Intake {
                 break;
             }
         }
-        Ok((part.len > 0).then_some(part))
+        Ok((part.len > 0).then(|| part.joined()))
     }
 
     /// Takes more budget when the part needs it; false when the part should be given on.
@@ -209,7 +228,7 @@ impl Intake {
     ///
     /// # Errors
     /// As [`Self::next`]; `TooLong` beyond the maximum.
-    pub async fn whole(mut self) -> Result<Bytes, BodyError> {
+    pub async fn whole(&mut self) -> Result<Bytes, BodyError> {
         let mut all = BytesMut::new();
         let nothing = Part::default();
         while let Some(chunk) = self.chunk(&nothing).await? {

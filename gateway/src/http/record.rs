@@ -13,26 +13,37 @@ use http::{Method, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::admission::Admitted;
 use super::app::App;
 use super::metrics::{Held, Operation};
 use super::request::{self, Connection};
+use crate::auth::Caller;
 
 /// Longer paths and agents are cut in the log.
 const TEXT_BYTES_MAX: usize = 512;
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// What a handler found out about its request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Note {
     /// What it was.
     pub operation: Operation,
     /// Who asked; none for anonymous callers.
-    pub who: Option<Arc<str>>,
+    pub who: Option<String>,
+    /// Its place among its caller's requests, kept to the end of the answer.
+    pub admitted: Option<Admitted>,
+}
+
+impl Note {
+    /// Who asks is known now.
+    pub fn know(&mut self, caller: &Caller) {
+        self.who = (!caller.is_anonymous()).then(|| caller.label());
+    }
 }
 
 impl Default for Note {
     fn default() -> Self {
-        Self { operation: Operation::Other, who: None }
+        Self { operation: Operation::Other, who: None, admitted: None }
     }
 }
 
@@ -111,7 +122,7 @@ impl Drop for Record {
                 tracing::$level!(
                     target: "yadokari::access",
                     request = self.id,
-                    peer = %self.connection.peer,
+                    peer = %self.connection.facts.peer,
                     who,
                     method = %self.method,
                     path = %self.path,

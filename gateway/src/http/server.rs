@@ -21,14 +21,14 @@ const BUFFER_BYTES_MAX: usize = 128 << 10;
 const HEADERS_MAX: usize = 100;
 /// When accepting fails for want of descriptors, trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// A TLS handshake that takes longer is an attack or a dead peer.
-const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The registry and all that belongs to it.
     Registry,
+    /// The same on loopback, where the kernel says who calls.
+    LocalCallers,
     /// Metrics and health alone.
     Metrics,
 }
@@ -97,19 +97,13 @@ async fn serve(
     _slot: OwnedSemaphorePermit,
     ending: Ending,
 ) {
+    // Who is there is asked before anything else happens: later the answer may be another's.
+    let Ok(local) = stream.local_addr() else { return };
+    let facts = app.accepted(peer, local, role);
     // Small answers must not wait for a full packet; a socket that is gone says so soon enough.
     let _ = stream.set_nodelay(true);
-    let Ok(local) = stream.local_addr() else { return };
     let gauge = app.metrics.connection();
-    let facts = app.accepted(peer, local, role, &stream).await;
-    match app.tls(role) {
-        None => connection(&app, stream, facts, ending).await,
-        Some(tls) => match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
-            Ok(Ok(stream)) => connection(&app, stream, facts, ending).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS with this client"),
-            Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
-        },
-    }
+    connection(&app, stream, facts, ending).await;
     drop(gauge);
 }
 
@@ -122,7 +116,7 @@ async fn connection<I>(
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &app.config.limits;
-    let peer = facts.peer;
+    let peer = facts.facts.peer;
     let io = TokioIo::new(Stalled::new(io, limits.stall_time));
     let service = {
         let app = Arc::clone(app);

@@ -3,21 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use yadokari_catalog::Digest;
 
 use super::media;
 
 /// One referrer as it stands in the answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     pub media_type: String,
     pub digest: String,
     pub size: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -33,6 +33,17 @@ pub fn index(referrers: &[Descriptor]) -> Vec<u8> {
     }
     let index = Index { schema_version: 2, media_type: media::OCI_INDEX, manifests: referrers };
     serde_json::to_vec(&index).expect("strings and numbers can always be written")
+}
+
+/// The descriptors of an index; of anything else none.
+#[must_use]
+pub fn read_index(bytes: &[u8]) -> Vec<Descriptor> {
+    #[derive(Deserialize)]
+    struct Index {
+        #[serde(default)]
+        manifests: Vec<Descriptor>,
+    }
+    serde_json::from_slice::<Index>(bytes).map(|index| index.manifests).unwrap_or_default()
 }
 
 /// The tag under which clients without the referrers API keep the list of a subject.
