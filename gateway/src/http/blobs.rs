@@ -31,11 +31,7 @@ const FOR_EVER: HeaderValue = HeaderValue::from_static("private, max-age=3153600
 ///
 /// # Errors
 /// When it is not there, or must look so; 416.
-pub async fn get(
-    call: &Call,
-    repo: &RepoName,
-    digest: &Digest,
-) -> Result<Response<Body>, Failure> {
+pub async fn get(call: &Call, repo: &RepoName, digest: &Digest) -> Result<Response<Body>, Failure> {
     call.may_read(repo, About::Blob).await?;
     let catalog = &call.app.registry.catalog;
     let failed = |error| Failure::from(explain(About::Blob, error));

@@ -13,10 +13,10 @@ use tower_service::Service;
 
 use super::answer;
 use super::app::App;
+use super::metrics::Operation;
 use super::record::{Note, Record};
 use super::request::Connection;
 use super::server::Role;
-use super::metrics::Operation;
 use super::{health, token, v2};
 use crate::oci::{ApiError, Code};
 

@@ -109,4 +109,3 @@ fn relocate(call: &Call, link: String) -> String {
         None => link,
     }
 }
-

@@ -1,7 +1,6 @@
 //! Figures for Prometheus. Every name is here; what is counted per request is an array index and
 //! two atomic additions, as manifests are asked for tens of thousands of times per second.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -117,7 +116,7 @@ pub struct Metrics {
     /// Requests refused because a caller has too many.
     pub throttled: Counter,
     /// Bytes of the budget in use.
-    pub budget_used: Gauge<u64, Arc<AtomicU64>>,
+    pub budget_used: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -127,9 +126,8 @@ impl Metrics {
         let mut registry = Registry::with_prefix("yadokari_gateway");
         let requests = Family::<ByStatus, Counter>::default();
         registry.register("requests", "Requests answered", requests.clone());
-        let seconds = Family::<ByOperation, Histogram>::new_with_constructor(|| {
-            Histogram::new(SECONDS)
-        });
+        let seconds =
+            Family::<ByOperation, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
         registry.register("request_seconds", "Time to the last byte of an answer", seconds.clone());
         let bytes = Family::<ByDirection, Counter>::default();
         registry.register("body_bytes", "Bytes of bodies", bytes.clone());
@@ -154,9 +152,8 @@ impl Metrics {
         };
         Self {
             requests: Operation::ALL.map(|op| CLASSES.map(|status| by_status(op, status))),
-            seconds: Operation::ALL.map(|op| {
-                seconds.get_or_create(&ByOperation { operation: op.as_str() }).clone()
-            }),
+            seconds: Operation::ALL
+                .map(|op| seconds.get_or_create(&ByOperation { operation: op.as_str() }).clone()),
             in_flight,
             connections,
             received: bytes.get_or_create(&ByDirection { direction: "received" }).clone(),

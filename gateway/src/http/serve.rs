@@ -69,8 +69,7 @@ impl Gateway {
         let addresses = sockets.iter().filter_map(|(socket, _)| socket.local_addr().ok()).collect();
         let (tell, ending) = Ending::new();
         let slots = Arc::new(Semaphore::new(config.limits.connections));
-        let registry =
-            Registry::new(catalog.clone(), RegistryOptions { sparse: config.sparse });
+        let registry = Registry::new(catalog.clone(), RegistryOptions { sparse: config.sparse });
         let app = App::new(config, registry, auth, ending.clone(), Router::new());
         let tasks = TaskTracker::new();
         let accepting = sockets.into_iter().map(|(socket, role)| {

@@ -45,7 +45,7 @@ pub async fn post(
         }
     } else if let Some(text) = query.get("digest") {
         let digest = route::digest(text)?;
-        let Some(body) = rest.take() else { return Err(missing_digest()) };
+        let Some(body) = rest.take() else { return Err(missing_digest().into()) };
         return whole(monolithic(Arc::clone(&call), repo, digest, body)).await;
     }
     let algorithm = query.get("digest-algorithm").map(|name| {
@@ -167,8 +167,8 @@ pub async fn patch(
     whole(async move {
         let mut source = Source::new(&call, body, chunk)?;
         let id = upload.id().clone();
-        let writer = upload.write_at(upload.offset(), source.expected(&call), PARTS_IN_FLIGHT);
-        let writer = match writer.await {
+        let (offset, expected) = (upload.offset(), source.expected(&call));
+        let writer = match upload.write_at(offset, expected, PARTS_IN_FLIGHT).await {
             Ok(writer) => writer,
             Err(error) => return Err(source.refuse(at(&call, &repo, &id, error).await)),
         };
@@ -213,9 +213,8 @@ pub async fn put(
             upload.finish(&digest).await
         } else if let Some(body) = body {
             let mut source = Source::new(&call, body, chunk)?;
-            let expected = source.expected(&call);
-            let writer = upload.write_at(upload.offset(), expected, PARTS_IN_FLIGHT).await;
-            let writer = match writer {
+            let (offset, expected) = (upload.offset(), source.expected(&call));
+            let writer = match upload.write_at(offset, expected, PARTS_IN_FLIGHT).await {
                 Ok(writer) => writer,
                 Err(error) => return Err(source.refuse(at(&call, &repo, &id, error).await)),
             };

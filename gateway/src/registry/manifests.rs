@@ -113,7 +113,8 @@ impl Registry {
         if expected.allows(now.as_deref()) {
             return Ok(());
         }
-        Err(ApiError::with(Code::Denied, "the reference is not what the condition says").status(412))
+        Err(ApiError::with(Code::Denied, "the reference is not what the condition says")
+            .status(412))
     }
 
     /// Deletes a tag, or a manifest with all its tags.

@@ -41,8 +41,7 @@ pub fn explain(about: About, error: CatalogError) -> ApiError {
             let shown: Vec<String> = missing.iter().take(SHOWN).map(ToString::to_string).collect();
             let more = missing.len().saturating_sub(SHOWN);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let message =
-                format!("blobs are not in this repository: {}{more}", shown.join(", "));
+            let message = format!("blobs are not in this repository: {}{more}", shown.join(", "));
             // 404 reads as if the repository were missing; the suites take 400 and 404.
             ApiError::with(Code::ManifestBlobUnknown, message)
         }
@@ -59,11 +58,10 @@ pub fn explain(about: About, error: CatalogError) -> ApiError {
             Code::Denied,
             over_quota(owner.as_str(), *used, *reserved, *limit, *requested),
         ),
-        CatalogError::InUse { digest, by } => ApiError::with(
-            Code::Denied,
-            format!("{digest} is used by {by}; delete that first"),
-        )
-        .status(405),
+        CatalogError::InUse { digest, by } => {
+            ApiError::with(Code::Denied, format!("{digest} is used by {by}; delete that first"))
+                .status(405)
+        }
         CatalogError::Clash { owner, .. } => ApiError::with(
             Code::Denied,
             format!("the name {owner} belongs to somebody else; an administrator decides"),

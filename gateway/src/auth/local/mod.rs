@@ -1,0 +1,1 @@
+//! Local callers: whom the kernel says to be at the other end of a loopback connection.
