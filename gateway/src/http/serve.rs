@@ -56,8 +56,9 @@ impl Gateway {
         auth: Arc<Authenticator>,
     ) -> Result<Self, StartError> {
         let mut sockets = Vec::new();
-        let role = if config.local_callers { Role::LocalCallers } else { Role::Registry };
         for address in &config.listen {
+            let local = config.local_callers && address.ip().is_loopback();
+            let role = if local { Role::LocalCallers } else { Role::Registry };
             sockets.push((listen(*address).await?, role));
         }
         if sockets.is_empty() {
