@@ -50,6 +50,8 @@ pub struct User {
 pub struct Robot {
     /// Its own name, without its user's: `ci` of `ada+ci`.
     pub name: String,
+    /// What tokens call it.
+    pub id: String,
     /// For whom it acts; never as an administrator.
     pub user: Arc<User>,
 }

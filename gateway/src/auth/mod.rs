@@ -17,21 +17,34 @@
 //!
 //! Left to others: what a caller may do (the catalogue), HTTP itself, TLS.
 
+mod accounts;
 mod authenticator;
 pub mod authority;
 mod caller;
 mod config;
+mod endpoint;
 mod facts;
+mod keys;
 pub mod local;
+mod login;
+mod people;
 mod refusal;
+mod remember;
 mod robots;
 mod scope;
 mod secret;
+mod shelf;
+mod slow;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod token;
 
-pub use authenticator::{AuthError, Authenticator, TOKEN_FORM_BYTES_MAX};
+pub use authenticator::{AuthError, Authenticator};
 pub use caller::{Caller, Ceiling, Proof, Robot, User, Who};
 pub use config::{AuthConfig, ConfigError, HtpasswdConfig, LdapConfig, LocalConfig, PamConfig};
+pub use endpoint::TOKEN_FORM_BYTES_MAX;
 pub use facts::{ConnectionFacts, KernelIdentity, RequestFacts};
 pub use refusal::{Challenge, ChallengeError, Refusal};
 pub use robots::{NewRobot, RobotError, RobotInfo, Robots};

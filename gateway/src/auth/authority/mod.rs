@@ -1,5 +1,13 @@
 //! Who knows users: htpasswd, LDAP and PAM behind one trait.
 
+mod htpasswd;
+mod ldap;
+mod pam;
+
+pub use htpasswd::{Htpasswd, waste_time};
+pub use ldap::Directory;
+pub use pam::Pam;
+
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::IpAddr;
