@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod doctor;
 mod exit;
+mod gateway;
 mod instance;
 mod output;
 mod serve;

@@ -102,7 +102,8 @@ impl Request {
         let mut stream = connect(to)?;
         stream.write_all(self.head(to).as_bytes())?;
         // A server may refuse before it has read everything: the answer counts, not the write.
-        let sent = if self.chunked { self.send_chunks(&mut stream) } else { self.send_all(&mut stream) };
+        let sent =
+            if self.chunked { self.send_chunks(&mut stream) } else { self.send_all(&mut stream) };
         match read_answer(&mut BufReader::new(stream), self.method == "HEAD") {
             Ok(answer) => Ok(answer),
             Err(error) => {
@@ -275,7 +276,8 @@ mod tests {
 
     #[test]
     fn chunked_answers_are_put_together() {
-        let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+        let text =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
         let answer = read_answer(&mut text.as_bytes(), false).unwrap();
         assert_eq!((answer.status, answer.body.as_slice()), (200, &b"abcde"[..]));
     }

@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use home::{HomeCommand, QuotaArgs};
-pub use node::{FsckArgs, MountArgs, NodeArgs, ServeArgs, StatsArgs, SyncArgs, UmountArgs, UpArgs};
+pub use node::{
+    FsckArgs, GatewayArgs, MountArgs, NodeArgs, ServeArgs, StatsArgs, SyncArgs, UmountArgs, UpArgs,
+};
 pub use setup::{CompletionArgs, SetupCommand};
 
 /// Shown below the list of commands.
@@ -77,6 +79,8 @@ pub enum Command {
     Up(UpArgs),
     /// Run the daemon of a cluster node
     Node(NodeArgs),
+    /// Run a registry gateway alone
+    Gateway(GatewayArgs),
     /// Mount one home somewhere, as any user
     Mount(MountArgs),
     /// Unmount what `mount` mounted

@@ -9,11 +9,11 @@ use clap::CommandFactory;
 use yadokari_fs::node::control::Request;
 use yadokari_fs::view::Form;
 
-use crate::args::{Cli, Command, Global, ServeArgs, SetupCommand};
+use crate::args::{Cli, Command, GatewayArgs, Global, ServeArgs, SetupCommand};
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::setup::podman;
-use crate::{doctor, instance, output, serve};
+use crate::{doctor, gateway, instance, output, serve};
 
 /// Runs one command.
 ///
@@ -23,6 +23,7 @@ pub fn run(command: Command, global: &Global, settings: Settings) -> anyhow::Res
     match command {
         Command::Up(arguments) => up(settings, arguments.serve),
         Command::Node(_) => node(global, &settings),
+        Command::Gateway(arguments) => gateway(settings, arguments),
         Command::Mount(arguments) => mount::mount(settings, arguments),
         Command::Umount(arguments) => mount::umount(&settings, &arguments),
         Command::Home(command) => home::run(&settings, command),
@@ -65,9 +66,29 @@ fn up(mut settings: Settings, flags: ServeArgs) -> anyhow::Result<Exit> {
     }
     settings.home_quota = flags.quota.unwrap_or(settings.home_quota);
     settings.home_inodes = flags.inodes.unwrap_or(settings.home_inodes);
+    listen(&mut settings, flags.listen)?;
     let shows = serve::all_homes(&settings);
     let take_over = flags.take_over;
-    serve::run(&settings, serve::Plan { shows, form: Form::Local, announce: true, take_over })
+    let gateway = true;
+    let plan = serve::Plan { shows, form: Form::Local, announce: true, take_over, gateway };
+    serve::run(&settings, plan)
+}
+
+fn gateway(mut settings: Settings, arguments: GatewayArgs) -> anyhow::Result<Exit> {
+    if let Some(store) = arguments.store {
+        settings.store = Some(store);
+    }
+    listen(&mut settings, arguments.listen)?;
+    gateway::run(&settings)
+}
+
+fn listen(settings: &mut Settings, flag: Option<String>) -> anyhow::Result<()> {
+    if let Some(text) = flag {
+        let listen = crate::config::parse_listen(&text)
+            .map_err(|why| Failure::usage(format!("--listen {text}: {why}")))?;
+        settings.gateway.listen = Some(listen);
+    }
+    Ok(())
 }
 
 fn node(global: &Global, settings: &Settings) -> anyhow::Result<Exit> {
@@ -78,7 +99,13 @@ fn node(global: &Global, settings: &Settings) -> anyhow::Result<Exit> {
             .into());
     }
     let shows = serve::all_homes(settings);
-    let plan = serve::Plan { shows, form: Form::Shared, announce: true, take_over: false };
+    let plan = serve::Plan {
+        shows,
+        form: Form::Shared,
+        announce: true,
+        take_over: false,
+        gateway: settings.gateway.listen.is_some(),
+    };
     serve::run(settings, plan)
 }
 

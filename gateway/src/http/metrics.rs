@@ -147,17 +147,28 @@ impl Metrics {
             "Bytes that transfers hold in memory, of the common budget",
             budget_used.clone(),
         );
+        // Each in a statement of its own: what `get_or_create` gives holds a lock until it goes.
         let by_status = |operation: Operation, status| {
-            requests.get_or_create(&ByStatus { operation: operation.as_str(), status }).clone()
+            let labels = ByStatus { operation: operation.as_str(), status };
+            let counter = requests.get_or_create(&labels).clone();
+            counter
+        };
+        let by_direction = |direction| {
+            let counter = bytes.get_or_create(&ByDirection { direction }).clone();
+            counter
+        };
+        let by_operation = |operation: Operation| {
+            let labels = ByOperation { operation: operation.as_str() };
+            let histogram = seconds.get_or_create(&labels).clone();
+            histogram
         };
         Self {
             requests: Operation::ALL.map(|op| CLASSES.map(|status| by_status(op, status))),
-            seconds: Operation::ALL
-                .map(|op| seconds.get_or_create(&ByOperation { operation: op.as_str() }).clone()),
+            seconds: Operation::ALL.map(by_operation),
             in_flight,
             connections,
-            received: bytes.get_or_create(&ByDirection { direction: "received" }).clone(),
-            sent: bytes.get_or_create(&ByDirection { direction: "sent" }).clone(),
+            received: by_direction("received"),
+            sent: by_direction("sent"),
             throttled,
             budget_used,
             registry,

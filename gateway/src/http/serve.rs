@@ -61,8 +61,9 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let tls = config.tls.clone().map(Tls::load).transpose()?;
         let mut sockets = Vec::new();
-        let role = if config.local_callers { Role::LocalCallers } else { Role::Registry };
         for address in &config.listen {
+            let local = config.local_callers && address.ip().is_loopback();
+            let role = if local { Role::LocalCallers } else { Role::Registry };
             sockets.push((listen(*address).await?, role));
         }
         if sockets.is_empty() {
