@@ -57,6 +57,7 @@ impl App {
             auth,
             ending,
             router,
+            tls,
         })
     }
 
