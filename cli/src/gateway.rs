@@ -80,7 +80,7 @@ impl Running {
         // As for homes: librados does not bear being torn down while its threads run.
         std::mem::forget(catalog.clone());
         let auth = auth_config(settings)?;
-        let auth = Authenticator::start(auth, store, seams).await;
+        let auth = Authenticator::start(auth, store, &catalog, seams).await;
         let auth = auth.context("the gateway's authentication")?;
         let config = |listen| config(settings, listen, local_callers);
         let started = Gateway::start(config(listen.clone()), catalog.clone(), Arc::clone(&auth));

@@ -260,8 +260,8 @@ impl Registry {
             ..Config::default()
         };
         let gateway = runtime.block_on(async {
-            let auth = Authenticator::start(auth, store, seams).await?;
             let catalog = Catalog::new(store, options);
+            let auth = Authenticator::start(auth, store, &catalog, seams).await?;
             anyhow::Ok(Gateway::start(config, catalog, Arc::clone(&auth)).await?)
         })?;
         let address = *gateway.addresses().first().context("it listens")?;

@@ -56,10 +56,14 @@ impl App {
     }
 
     /// Facts of a connection, asked before anything else happens to it.
-    #[must_use]
-    pub fn accepted(&self, peer: SocketAddr, local: SocketAddr, role: Role) -> Arc<Connection> {
+    pub async fn accepted(
+        &self,
+        peer: SocketAddr,
+        local: SocketAddr,
+        role: Role,
+    ) -> Arc<Connection> {
         let tls = false;
-        let facts = self.auth.accepted(peer, local, tls, role == Role::LocalCallers);
+        let facts = self.auth.accepted(peer, local, tls, role == Role::LocalCallers).await;
         Arc::new(Connection { facts, role, proxies: self.config.trusted_proxies.clone() })
     }
 }

@@ -99,7 +99,7 @@ async fn serve(
 ) {
     // Who is there is asked before anything else happens: later the answer may be another's.
     let Ok(local) = stream.local_addr() else { return };
-    let facts = app.accepted(peer, local, role);
+    let facts = app.accepted(peer, local, role).await;
     // Small answers must not wait for a full packet; a socket that is gone says so soon enough.
     let _ = stream.set_nodelay(true);
     let gauge = app.metrics.connection();

@@ -115,12 +115,10 @@ async fn monolithic(
     } else {
         let algorithm = Some(digest.algorithm());
         let new = NewUpload { who: call.caller.label(), algorithm, size: length };
-        let begun = catalog.begin_upload(&repo, new).await.map_err(failed);
-        let upload = source.keep(begun)?;
+        let upload = catalog.begin_upload(&repo, new).await.map_err(failed)?;
         let id = upload.id().clone();
         let done = async {
-            let writer = upload.write_at(0, length, PARTS_IN_FLIGHT).await.map_err(failed);
-            let writer = source.keep(writer)?;
+            let writer = upload.write_at(0, length, PARTS_IN_FLIGHT).await.map_err(failed)?;
             let writer = source.pour(writer).await?.whole()?;
             writer.finish(&digest).await.map_err(failed)
         };
@@ -334,7 +332,10 @@ impl Source {
         match intake.next().await {
             Ok(part) => Ok(part),
             Err(error) => {
-                self.waits = true;
+                // Only a client that sends too much is still there to read on.
+                if !matches!(error, BodyError::TooLong(_)) {
+                    self.intake = None;
+                }
                 Err(broken(error))
             }
         }
@@ -364,10 +365,6 @@ impl Source {
     fn refuse(self, failure: Failure) -> Failure {
         drop(self);
         failure
-    }
-
-    fn keep<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
-        result
     }
 }
 
