@@ -36,7 +36,11 @@ impl Catalog {
         reference: &Reference,
     ) -> Result<ManifestInfo> {
         let slot = self.repo(repo);
-        let found = slot.look(self.age_max(), |state| find(state, reference)).await?;
+        let mut found = slot.look(self.age_max(), |state| find(state, reference)).await?;
+        if found.is_err() {
+            // Another instance may have it since: who is told that it is not there pushes again.
+            found = slot.look(Duration::ZERO, |state| find(state, reference)).await?;
+        }
         let (info, unkept_ms) = found.map_err(|what| missing(what, repo, reference))?;
         if let Some(since) = unkept_ms
             && self.is_nearly_due(since)
@@ -140,7 +144,10 @@ impl Catalog {
             let is_condemned = link.is_some_and(|link| link.condemned_ms.is_some());
             state.size_of(digest).map(|size| (size, is_condemned))
         };
-        let found = self.repo(repo).look(self.age_max(), look).await?;
+        let mut found = self.repo(repo).look(self.age_max(), look).await?;
+        if found.is_none() {
+            found = self.repo(repo).look(Duration::ZERO, look).await?;
+        }
         let missing = || CatalogError::not_found(What::Blob, digest);
         let (size, is_condemned) = found.ok_or_else(missing)?;
         if is_condemned {
