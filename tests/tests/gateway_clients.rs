@@ -17,11 +17,14 @@ on_every_store! {
     crane_pushes_lists_and_copies => crane;
     regctl_attaches_artifacts_and_finds_them => regctl;
     curl_uploads_resumes_and_reads_ranges => curl;
+    clients_behind_nginx_see_its_address_alone => nginx;
 }
 
 /// A shell whose clients have files of their own; `$R` and `$R2` are the two gateways.
 struct Shell<'a> {
     registry: &'a Registry,
+    /// Which gateway `$R2` is.
+    second: usize,
 }
 
 /// Names that every script has.
@@ -62,7 +65,7 @@ impl Shell<'_> {
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
             ("LANG", "C.UTF-8".to_owned()),
             ("R", self.registry.one().to_string()),
-            ("R2", self.registry.two().to_string()),
+            ("R2", self.registry.at(self.second).to_string()),
             ("SECRET", password("ada")),
         ] {
             command.env(name, value);
@@ -81,7 +84,7 @@ impl Shell<'_> {
 
 fn podman(kind: StoreKind) -> Result<()> {
     let registry = Registry::start(kind)?;
-    let shell = Shell { registry: &registry };
+    let shell = Shell { registry: &registry, second: 1 };
     let wrong = shell.run("login ada wrong $R")?;
     ensure!(wrong.code != 0 && wrong.err.contains("invalid username/password"), "{wrong:?}");
     shell.ok("login ada $SECRET $R; login ada $SECRET $R2")?;
@@ -121,7 +124,7 @@ fn podman(kind: StoreKind) -> Result<()> {
 
 fn podman_index(kind: StoreKind) -> Result<()> {
     let registry = Registry::start(kind)?;
-    let shell = Shell { registry: &registry };
+    let shell = Shell { registry: &registry, second: 1 };
     shell.ok("login ada $SECRET $R; login ada $SECRET $R2
          for arch in amd64 arm64; do
              c=$(buildah from --arch $arch scratch)
@@ -148,7 +151,7 @@ fn podman_index(kind: StoreKind) -> Result<()> {
 
 fn skopeo(kind: StoreKind) -> Result<()> {
     let registry = Registry::start(kind)?;
-    let shell = Shell { registry: &registry };
+    let shell = Shell { registry: &registry, second: 1 };
     let said = shell.ok("login ada $SECRET $R; login ada $SECRET $R2
          layout in v1 3
          skopeo copy -q --dest-tls-verify=false oci:in:v1 docker://$R/ada/app:v1
@@ -173,7 +176,7 @@ fn skopeo(kind: StoreKind) -> Result<()> {
 
 fn forty_layers(kind: StoreKind) -> Result<()> {
     let registry = Registry::start(kind)?;
-    let shell = Shell { registry: &registry };
+    let shell = Shell { registry: &registry, second: 1 };
     shell.ok("login ada $SECRET $R; login ada $SECRET $R2
          layout in v1 40
          skopeo copy -q --dest-tls-verify=false oci:in:v1 docker://$R/ada/app:v1
@@ -186,7 +189,7 @@ fn forty_layers(kind: StoreKind) -> Result<()> {
 
 fn crane(kind: StoreKind) -> Result<()> {
     let registry = Registry::start(kind)?;
-    let shell = Shell { registry: &registry };
+    let shell = Shell { registry: &registry, second: 1 };
     let said = shell.ok("for r in $R $R2; do crane auth login $r -u ada -p $SECRET; done
          layout in v1 2
          crane push in $R/ada/app:v1
@@ -207,7 +210,7 @@ fn crane(kind: StoreKind) -> Result<()> {
 
 fn regctl(kind: StoreKind) -> Result<()> {
     let registry = Registry::start(kind)?;
-    let shell = Shell { registry: &registry };
+    let shell = Shell { registry: &registry, second: 1 };
     let said = shell.ok("for r in $R $R2; do
              regctl registry set --tls disabled --blob-chunk 100000 --blob-max 200000 $r
              echo $SECRET | regctl registry login -u ada --pass-stdin $r
@@ -236,7 +239,7 @@ fn regctl(kind: StoreKind) -> Result<()> {
 
 fn curl(kind: StoreKind) -> Result<()> {
     let registry = Registry::start_with(kind, Options::default())?;
-    let shell = Shell { registry: &registry };
+    let shell = Shell { registry: &registry, second: 1 };
     shell.ok(r#"
         fetch() { command curl -sS --max-time 300 -u ada:$SECRET "$@"; }
         head -c 5000000 /dev/urandom > blob
@@ -262,4 +265,82 @@ fn curl(kind: StoreKind) -> Result<()> {
         fetch -f -I http://$R2/v2/ada/other/blobs/$digest
         "#)?;
     registry.is_consistent()
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn nginx(kind: StoreKind) -> Result<()> {
+    let port = free_port()?;
+    let external_url = Some(format!("http://127.0.0.1:{port}"));
+    let registry = Registry::start_with(kind, Options { external_url, ..Options::default() })?;
+    let dir = registry.scratch().join("nginx");
+    std::fs::create_dir(&dir)?;
+    let (dir, to) = (dir.display(), registry.one());
+    let conf = format!(
+        "daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1; user root;
+         events {{}}
+         http {{
+             access_log {dir}/access.log;
+             client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy;
+             fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+             server {{
+                 listen 127.0.0.1:{port};
+                 client_max_body_size 0;
+                 proxy_request_buffering off; proxy_buffering off; proxy_http_version 1.1;
+                 proxy_set_header Host $http_host;
+                 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+                 location / {{ proxy_pass http://{to}; }}
+             }}
+         }}"
+    );
+    let file = format!("{dir}/nginx.conf");
+    std::fs::write(&file, conf)?;
+    let mut proxy = Command::new("nginx");
+    let mut proxy = proxy.args(["-c", &file, "-e", &format!("{dir}/error.log")]).spawn()?;
+    let shell = Shell { registry: &registry, second: 0 };
+    let done = shell.ok(&format!(
+        "P=127.0.0.1:{port}
+         for n in $(seq 100); do curl -s http://$P/healthz && break; sleep 0.1; done
+         login ada $SECRET $P
+         layout in v1 3
+         skopeo copy -q --dest-tls-verify=false oci:in:v1 docker://$P/ada/app:v1
+         skopeo copy -q --src-tls-verify=false docker://$P/ada/app:v1 oci:out:v1
+         diff -r in/blobs out/blobs
+         crane auth login $P -u ada -p $SECRET
+         crane validate --remote $P/ada/app:v1
+         curl -sS -D - -o /dev/null -u ada:$SECRET -X POST http://$P/v2/ada/app/blobs/uploads/ \
+             | grep -i \"^location: http://$P/v2/ada/app/blobs/uploads/\""
+    ));
+    let _gone = proxy.kill();
+    let _gone = proxy.wait();
+    done?;
+    registry.is_consistent()
+}
+
+#[test]
+fn a_layer_of_two_gigabytes_takes_little_memory() -> Result<()> {
+    // Unoptimised code of ours and one process that also serves the download.
+    const RESIDENT_KB_MAX: u64 = 256 << 10;
+    let registry = Registry::process(StoreKind::File, Options::default())?;
+    let shell = Shell { registry: &registry, second: 0 };
+    shell.ok(
+        r#"
+        fetch() { command curl -fsS --max-time 500 -u ada:$SECRET "$@"; }
+        head -c 1000000 /dev/urandom > layer; truncate -s 2G layer
+        digest=sha256:$(sha256sum < layer | cut -d' ' -f1)
+        place=$(fetch -D - -o /dev/null -X POST http://$R/v2/ada/app/blobs/uploads/             | tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
+        fetch -X PATCH -T layer http://$R$place
+        fetch -X PUT "http://$R$place?digest=$digest" -d ''
+        test $digest = sha256:$(fetch http://$R/v2/ada/app/blobs/$digest | sha256sum | cut -d' ' -f1)
+        "#,
+    )?;
+    let pid = registry.pid(0).context("a process")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let high = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+    let kb: u64 = high.trim().trim_end_matches(" kB").parse()?;
+    ensure!(kb < RESIDENT_KB_MAX, "{kb} kB were resident");
+    Ok(())
 }

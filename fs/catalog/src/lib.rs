@@ -13,21 +13,30 @@
 //! Left to others: HTTP, JSON of manifests, who a caller is, and answers that hide what a caller
 //! may not see. The methods of [`Catalog`] check no rights, except where they take a [`Caller`].
 
+mod blob;
 mod catalog;
+mod cell;
 mod collect;
 mod digest;
+mod directory;
 mod error;
 mod fsck;
 mod hash;
+#[cfg(any(test, feature = "integration"))]
+pub mod integration;
+mod ledger;
 mod listing;
+mod log;
 mod names;
 mod options;
 mod owners;
 mod pull;
 mod push;
 mod remove;
+mod repo;
 mod rights;
 mod seam;
+mod settle;
 mod space;
 mod types;
 mod upload;

@@ -3,15 +3,27 @@
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
 
-use crate::catalog::Catalog;
+use crate::blob::Record;
+use crate::catalog::{Catalog, millis};
+use crate::cell::Cell;
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{CatalogError, Result, What};
+use crate::ledger::Ledger;
+use crate::log::{Decided, Moment};
 use crate::names::{Reference, RepoName};
-use crate::types::{BlobInfo, Caller, Manifest, ManifestInfo, ReadOptions, Referrer};
+use crate::options::MANIFEST_BYTES_MAX;
+use crate::repo::{Entry, Repo, RepoOp};
+use crate::types::{BlobInfo, Caller, Manifest, ManifestInfo, Permission, ReadOptions, Referrer};
+
+/// How often a blob may be removed and pushed again under a reader.
+const RECORD_TRIES: u32 = 4;
+/// Ledgers that a search for a blob looks into at most.
+const LEDGERS_MAX: usize = 64;
 
 impl Catalog {
     /// A manifest without its bytes. From memory when it can.
@@ -20,18 +32,78 @@ impl Catalog {
     /// `NotFound`.
     pub async fn manifest_info(
         &self,
-        _repo: &RepoName,
-        _reference: &Reference,
+        repo: &RepoName,
+        reference: &Reference,
     ) -> Result<ManifestInfo> {
-        todo!()
+        let slot = self.repo(repo);
+        let mut found = slot.look(self.age_max(), |state| find(state, reference)).await?;
+        if found.is_err() {
+            // Another instance may have it since: who is told that it is not there pushes again.
+            found = slot.look(Duration::ZERO, |state| find(state, reference)).await?;
+        }
+        let (info, unkept_ms) = found.map_err(|what| missing(what, repo, reference))?;
+        if let Some(since) = unkept_ms
+            && self.is_nearly_due(since)
+        {
+            self.renew_manifest(repo, info.digest).await?;
+        }
+        Ok(info)
     }
 
     /// A manifest. From memory when it can; its bytes are shared, not copied.
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn manifest(&self, _repo: &RepoName, _reference: &Reference) -> Result<Manifest> {
-        todo!()
+    pub async fn manifest(&self, repo: &RepoName, reference: &Reference) -> Result<Manifest> {
+        let info = self.manifest_info(repo, reference).await?;
+        if let Some(bytes) = self.inner.manifests.get(&info.digest) {
+            return Ok(Manifest { info, bytes });
+        }
+        let cell = self.record_of(repo, &info.digest, What::Manifest).await?;
+        let bytes = self.inner.blobs.whole(&info.digest, &cell, MANIFEST_BYTES_MAX).await?;
+        self.inner.manifests.insert(info.digest, bytes.clone());
+        Ok(Manifest { info, bytes })
+    }
+
+    /// The record of something that a repository holds.
+    async fn record_of(
+        &self,
+        repo: &RepoName,
+        digest: &Digest,
+        what: What,
+    ) -> Result<Cell<Record>> {
+        for _ in 0..RECORD_TRIES {
+            if let Some(cell) = self.inner.blobs.record(digest).await?
+                && !cell.value.is_gone()
+            {
+                return Ok(cell);
+            }
+            // What was known of the repository may be old; or it was linked anew after the look
+            // at the record.
+            if !self.repo(repo).look(Duration::ZERO, |state| state.holds(digest)).await? {
+                return Err(CatalogError::not_found(what, digest));
+            }
+        }
+        Err(CatalogError::corrupt(digest, format!("{repo} has it, and it is gone")))
+    }
+
+    fn is_nearly_due(&self, unkept_since_ms: u64) -> bool {
+        let options = &self.inner.options;
+        let wait = millis(options.untagged_expiry).saturating_sub(millis(options.grace));
+        unkept_since_ms.saturating_add(wait) <= self.now_ms()
+    }
+
+    /// Begins the time of an untagged manifest anew, because somebody was told that it is there.
+    async fn renew_manifest(&self, repo: &RepoName, digest: Digest) -> Result<()> {
+        let decide = move |state: &Repo, moment: Moment| {
+            let entry = state.manifests.get(&digest);
+            let unkept = entry.filter(|entry| entry.unkept_ms.is_some() && !entry.subject_gone);
+            let u = Some(moment.now_ms);
+            let mark = unkept.map(|_| RepoOp::Mark { d: digest, u, s: false });
+            Ok(Decided { ops: mark.into_iter().collect(), answer: () })
+        };
+        self.repo(repo).change(&self.inner.writer, decide).await?;
+        Ok(())
     }
 
     /// Manifests of a repository whose subject is `subject`, by digest; those with that
@@ -41,11 +113,24 @@ impl Catalog {
     /// What the store says.
     pub async fn referrers(
         &self,
-        _repo: &RepoName,
-        _subject: &Digest,
-        _artifact_type: Option<&str>,
+        repo: &RepoName,
+        subject: &Digest,
+        artifact_type: Option<&str>,
     ) -> Result<Vec<Referrer>> {
-        todo!()
+        let look = |state: &Repo| {
+            let all = state.referrers_of(subject).filter_map(|digest| {
+                let entry = state.manifests.get(digest)?;
+                let is_wanted = artifact_type
+                    .is_none_or(|wanted| entry.links.artifact_type.as_deref() == Some(wanted));
+                is_wanted.then(|| Referrer {
+                    info: info_of(digest, entry),
+                    artifact_type: entry.links.artifact_type.clone(),
+                    annotations: entry.links.annotations.clone(),
+                })
+            });
+            all.collect()
+        };
+        self.repo(repo).look(self.age_max(), look).await
     }
 
     /// Whether a repository has a blob (or a manifest by that digest), and its length. Whoever
@@ -53,8 +138,31 @@ impl Catalog {
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn blob(&self, _repo: &RepoName, _digest: &Digest) -> Result<BlobInfo> {
-        todo!()
+    pub async fn blob(&self, repo: &RepoName, digest: &Digest) -> Result<BlobInfo> {
+        let look = |state: &Repo| {
+            let link = state.links.get(digest);
+            let is_condemned = link.is_some_and(|link| link.condemned_ms.is_some());
+            state.size_of(digest).map(|size| (size, is_condemned))
+        };
+        let mut found = self.repo(repo).look(self.age_max(), look).await?;
+        if found.is_none() {
+            found = self.repo(repo).look(Duration::ZERO, look).await?;
+        }
+        let missing = || CatalogError::not_found(What::Blob, digest);
+        let (size, is_condemned) = found.ok_or_else(missing)?;
+        if is_condemned {
+            let digest = *digest;
+            let decide = move |state: &Repo, moment: Moment| {
+                let size = state.size_of(&digest);
+                let condemned = state.links.get(&digest).filter(|link| link.condemned_ms.is_some());
+                let t = moment.now_ms;
+                let link = condemned.map(|link| RepoOp::Link { d: digest, n: link.size, t });
+                Ok(Decided { ops: link.into_iter().collect(), answer: size })
+            };
+            let renewed = self.repo(repo).change(&self.inner.writer, decide).await?;
+            renewed.answer.ok_or_else(missing)?;
+        }
+        Ok(BlobInfo { digest: *digest, size })
     }
 
     /// Reads a blob of a repository, or a range of it (end exclusive, within its length).
@@ -63,20 +171,92 @@ impl Catalog {
     /// `NotFound`; `Invalid` for a range beyond the end.
     pub async fn read_blob(
         &self,
-        _repo: &RepoName,
-        _digest: &Digest,
-        _range: Option<Range<u64>>,
-        _options: ReadOptions,
+        repo: &RepoName,
+        digest: &Digest,
+        range: Option<Range<u64>>,
+        options: ReadOptions,
     ) -> Result<BlobReader> {
-        todo!()
+        let size = self.repo(repo).look(self.age_max(), |state| state.size_of(digest)).await?;
+        let size = size.ok_or_else(|| CatalogError::not_found(What::Blob, digest))?;
+        let range = range.unwrap_or(0..size);
+        if range.start > range.end || range.end > size {
+            return Err(CatalogError::Invalid("a range that is not within the blob"));
+        }
+        let cell = self.record_of(repo, digest, What::Blob).await?;
+        if cell.value.size != size {
+            return Err(CatalogError::corrupt(digest, "its record has another length"));
+        }
+        let pieces = self.inner.blobs.stream(&cell, range.clone(), options);
+        Ok(BlobReader { info: BlobInfo { digest: *digest, size }, range, pieces })
     }
 
     /// A repository from which this caller may mount a blob: one that it may read.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn find_blob(&self, _caller: &Caller, _digest: &Digest) -> Result<Option<RepoName>> {
-        todo!()
+    pub async fn find_blob(&self, caller: &Caller, digest: &Digest) -> Result<Option<RepoName>> {
+        let own = caller.user.clone();
+        let directory = self.directory().state(self.age_max()).await?;
+        let others = directory.owners.iter().filter(|(_, entry)| !entry.is_private);
+        let others = others.map(|(owner, _)| owner).filter(|owner| Some(*owner) != own.as_ref());
+        let mut looked = 0;
+        for owner in own.iter().chain(others) {
+            let view = self.view(owner.as_str()).await?;
+            let may_read = |repo: &RepoName| {
+                view.permission(caller, owner.as_str(), repo.rest()) >= Permission::Read
+            };
+            // Spares the ledgers of those who shared nothing with this caller.
+            if !view.may_concern(caller, owner.as_str()) {
+                continue;
+            }
+            looked += 1;
+            if looked > LEDGERS_MAX {
+                break;
+            }
+            let look =
+                |ledger: &Ledger| ledger.repos_with(digest).find(|repo| may_read(repo)).cloned();
+            let found = self.ledger(owner.as_str()).look(self.age_max(), look).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+}
+
+pub(crate) fn info_of(digest: &Digest, entry: &Entry) -> ManifestInfo {
+    ManifestInfo {
+        digest: *digest,
+        media_type: std::sync::Arc::clone(&entry.media_type),
+        size: entry.size,
+        pushed_ms: entry.pushed_ms,
+    }
+}
+
+/// A manifest and since when nothing keeps it, or what is missing.
+fn find(
+    state: &Repo,
+    reference: &Reference,
+) -> std::result::Result<(ManifestInfo, Option<u64>), What> {
+    let digest = match reference {
+        Reference::Digest(digest) => Some(digest),
+        Reference::Tag(tag) => state.tags.get(tag).map(|(digest, _)| digest),
+    };
+    let found = digest.and_then(|digest| Some((digest, state.manifests.get(digest)?)));
+    match found {
+        Some((digest, entry)) => {
+            let unkept = entry.unkept_ms.filter(|_| !entry.subject_gone);
+            Ok((info_of(digest, entry), unkept))
+        }
+        None if state.exists() => Err(What::Manifest),
+        None => Err(What::Repository),
+    }
+}
+
+fn missing(what: What, repo: &RepoName, reference: &Reference) -> CatalogError {
+    match what {
+        What::Repository => CatalogError::not_found(what, repo),
+        _ => CatalogError::not_found(what, format!("{repo} {reference}")),
     }
 }
 

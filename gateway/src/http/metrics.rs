@@ -147,20 +147,15 @@ impl Metrics {
             "Bytes that transfers hold in memory, of the common budget",
             budget_used.clone(),
         );
-        // Each in a statement of its own: what `get_or_create` gives holds a lock until it goes.
+        // Each in a function of its own: what `get_or_create` gives holds a lock until it goes.
         let by_status = |operation: Operation, status| {
             let labels = ByStatus { operation: operation.as_str(), status };
-            let counter = requests.get_or_create(&labels).clone();
-            counter
+            requests.get_or_create(&labels).clone()
         };
-        let by_direction = |direction| {
-            let counter = bytes.get_or_create(&ByDirection { direction }).clone();
-            counter
-        };
+        let by_direction = |direction| bytes.get_or_create(&ByDirection { direction }).clone();
         let by_operation = |operation: Operation| {
             let labels = ByOperation { operation: operation.as_str() };
-            let histogram = seconds.get_or_create(&labels).clone();
-            histogram
+            seconds.get_or_create(&labels).clone()
         };
         Self {
             requests: Operation::ALL.map(|op| CLASSES.map(|status| by_status(op, status))),

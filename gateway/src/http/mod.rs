@@ -23,6 +23,7 @@ mod record;
 mod request;
 mod serve;
 mod server;
+mod source;
 mod stall;
 mod token;
 mod uploads;

@@ -9,14 +9,14 @@ use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::admission::Admitted;
 use super::app::App;
 use super::metrics::{Held, Operation};
-use super::request::{self, Connection};
+use super::request::Connection;
 use crate::auth::Caller;
 
 /// Longer paths and agents are cut in the log.
@@ -56,8 +56,9 @@ pub struct Record {
     pub id: u64,
     began: Instant,
     method: Method,
-    path: String,
-    agent: String,
+    // Shared with the request, not copied: most lines are never written.
+    uri: Uri,
+    agent: Option<HeaderValue>,
     status: u16,
     note: Note,
     sent: u64,
@@ -72,15 +73,14 @@ impl Record {
         connection: &Arc<Connection>,
         request: &Request<Incoming>,
     ) -> Self {
-        let agent = request::text(request.headers(), &http::header::USER_AGENT).unwrap_or("");
         Self {
             app: Arc::clone(app),
             connection: Arc::clone(connection),
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             began: Instant::now(),
             method: request.method().clone(),
-            path: cut(request.uri().path()),
-            agent: cut(agent),
+            uri: request.uri().clone(),
+            agent: request.headers().get(http::header::USER_AGENT).cloned(),
             status: 0,
             note: Note::default(),
             sent: 0,
@@ -115,6 +115,7 @@ impl Drop for Record {
         self.app.metrics.sent.inc_by(self.sent);
         let who = self.note.who.as_deref().unwrap_or("-");
         let ms = u64::try_from(took.as_micros()).unwrap_or(u64::MAX) as f64 / 1000.0;
+        let agent = self.agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or("-");
         // Successful reads are by far the most: they are logged when asked for.
         let read = matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS);
         macro_rules! line {
@@ -125,11 +126,11 @@ impl Drop for Record {
                     peer = %self.connection.facts.peer,
                     who,
                     method = %self.method,
-                    path = %self.path,
+                    path = %cut(self.uri.path()),
                     status = self.status,
                     sent = self.sent,
                     ms,
-                    agent = %self.agent,
+                    agent = %cut(agent),
                 )
             };
         }

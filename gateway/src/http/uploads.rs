@@ -7,17 +7,15 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 use yadokari_catalog::{
     Algorithm, CatalogError, Digest, INLINE_BYTES_MAX, NewUpload, RepoName, Upload, UploadId,
-    UploadWriter,
 };
 
 use super::call::Call;
 use super::failure::Failure;
-use super::intake::{self, BodyError, Intake};
+use super::source::Source;
 use super::v2::{Rest, whole};
 use super::{answer, request};
 use crate::oci::range::{self, received};
@@ -115,12 +113,10 @@ async fn monolithic(
     } else {
         let algorithm = Some(digest.algorithm());
         let new = NewUpload { who: call.caller.label(), algorithm, size: length };
-        let begun = catalog.begin_upload(&repo, new).await.map_err(failed);
-        let upload = source.keep(begun)?;
+        let upload = catalog.begin_upload(&repo, new).await.map_err(failed)?;
         let id = upload.id().clone();
         let done = async {
-            let writer = upload.write_at(0, length, PARTS_IN_FLIGHT).await.map_err(failed);
-            let writer = source.keep(writer)?;
+            let writer = upload.write_at(0, length, PARTS_IN_FLIGHT).await.map_err(failed)?;
             let writer = source.pour(writer).await?.whole()?;
             writer.finish(&digest).await.map_err(failed)
         };
@@ -269,126 +265,6 @@ fn chunk(call: &Call, upload: &Upload) -> Result<Option<range::Chunk>, Failure> 
         return Err(ApiError::new(Code::SizeInvalid).into());
     }
     Ok(Some(chunk))
-}
-
-/// A body on its way to the store. Dropped with something left of it, it is drained, so that the
-/// client reads why.
-struct Source {
-    intake: Option<Intake>,
-    chunk: Option<range::Chunk>,
-    limits: crate::config::Limits,
-    received: prometheus_client::metrics::counter::Counter,
-    waits: bool,
-}
-
-/// A writer that has taken all that came, and why no more came.
-struct Poured {
-    writer: UploadWriter,
-    broken: Option<Failure>,
-}
-
-impl Poured {
-    fn parts(self) -> (UploadWriter, Option<Failure>) {
-        (self.writer, self.broken)
-    }
-
-    fn whole(self) -> Result<UploadWriter, Failure> {
-        self.broken.map_or(Ok(self.writer), Err)
-    }
-}
-
-impl Source {
-    fn new(call: &Call, body: Incoming, chunk: Option<range::Chunk>) -> Result<Self, Failure> {
-        let app = &call.app;
-        let limits = app.config.limits.clone();
-        let length = request::content_length(&call.parts.headers);
-        if length.is_some_and(|length| length > limits.blob_bytes) {
-            intake::drain(body, &limits);
-            let message = format!("a blob may have {} bytes", limits.blob_bytes);
-            return Err(ApiError::with(Code::SizeInvalid, message).status(413).into());
-        }
-        let max = chunk.map_or(limits.blob_bytes, |chunk| chunk.len);
-        let intake = Intake::new(body, app.budget.clone(), &limits, max);
-        let waits = call.parts.headers.contains_key(header::EXPECT);
-        let received = app.metrics.received.clone();
-        Ok(Self { intake: Some(intake), chunk, limits, received, waits })
-    }
-
-    /// How many bytes will come, where that is known.
-    fn expected(&self, call: &Call) -> Option<u64> {
-        let length = request::content_length(&call.parts.headers);
-        length.or(self.chunk.map(|chunk| chunk.len))
-    }
-
-    /// All of a small body.
-    async fn small(&mut self) -> Result<Bytes, Failure> {
-        let mut all = BytesMut::new();
-        while let Some(part) = self.next().await? {
-            all.extend_from_slice(&part);
-        }
-        Ok(all.freeze())
-    }
-
-    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        let Some(intake) = &mut self.intake else { return Ok(None) };
-        match intake.next().await {
-            Ok(part) => Ok(part),
-            Err(error) => {
-                self.waits = true;
-                Err(broken(error))
-            }
-        }
-    }
-
-    /// Writes all that comes.
-    async fn pour(&mut self, mut writer: UploadWriter) -> Result<Poured, Failure> {
-        let began = writer.position();
-        loop {
-            match self.next().await {
-                Ok(Some(part)) => {
-                    self.received.inc_by(part.len() as u64);
-                    writer.write(part).await.map_err(failed)?;
-                }
-                Ok(None) => break,
-                Err(failure) => return Ok(Poured { writer, broken: Some(failure) }),
-            }
-        }
-        self.intake = None;
-        let came = writer.position() - began;
-        let short = self.chunk.is_some_and(|chunk| chunk.len != came);
-        let broken = short.then(|| ApiError::new(Code::SizeInvalid).into());
-        Ok(Poured { writer, broken })
-    }
-
-    /// An error that ends this body, which is drained then.
-    fn refuse(self, failure: Failure) -> Failure {
-        drop(self);
-        failure
-    }
-
-    fn keep<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
-        result
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        if let Some(intake) = self.intake.take()
-            && (!self.waits || intake.received() > 0)
-        {
-            intake::drain(intake.into_body(), &self.limits);
-        }
-    }
-}
-
-fn broken(error: BodyError) -> Failure {
-    let status = match &error {
-        BodyError::Broken(_) => 400,
-        BodyError::Stalled(_) | BodyError::TooSlow(_) => 408,
-        BodyError::TooLong(_) => 413,
-    };
-    let code = if status == 413 { Code::SizeInvalid } else { Code::BlobUploadInvalid };
-    ApiError::with(code, error.to_string()).status(status).because(error).into()
 }
 
 fn failed(error: CatalogError) -> Failure {

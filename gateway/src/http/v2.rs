@@ -1,6 +1,7 @@
 //! `/v2/…`: from path and method to one operation of the registry, and back to an answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use futures::FutureExt;
@@ -17,6 +18,9 @@ use super::request::Connection;
 use super::{answer, blobs, intake, lists, manifests, uploads};
 use crate::auth::{Action, Proof, Scope};
 use crate::oci::{ApiError, Code, Route, route};
+
+/// Who is told to come again should not come at once.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What remains of a body that a handler did not want.
 pub type Rest = Option<Incoming>;
@@ -66,9 +70,19 @@ async fn operate(
     };
     note.admitted = Some(app.admission.admit(whose).ok_or_else(|| {
         app.metrics.throttled.inc();
-        ApiError::new(Code::TooManyRequests).retry_after(std::time::Duration::from_secs(1))
+        ApiError::new(Code::TooManyRequests).retry_after(RETRY_AFTER)
     })?);
-    serve(Arc::new(call), route, rest).await
+    let bounded = !matches!(route, Route::Blob(..) | Route::Uploads(_) | Route::Upload(..));
+    let serving = serve(Arc::new(call), route, rest);
+    if !bounded {
+        // Bodies have limits of their own.
+        return serving.await;
+    }
+    let limit = app.config.limits.request_time;
+    tokio::time::timeout(limit, serving).await.unwrap_or_else(|_| {
+        let error = ApiError::new(Code::Unavailable).retry_after(RETRY_AFTER);
+        Err(error.because("it took too long").into())
+    })
 }
 
 async fn serve(call: Arc<Call>, route: Route, rest: &mut Rest) -> Result<Response<Body>, Failure> {

@@ -1,9 +1,26 @@
 //! Collection: removing what nothing refers to, while everybody works.
+//!
+//! A round looks at sessions, ledgers, repositories, blob records and, if asked, at everything
+//! else that lies around. It takes no lock. What makes that safe is said where it is done:
+//! `sessions` and `upload::finish` for parts, `ledgers` for intents, `blobs` for records. Any
+//! number of rounds may run at the same time; a claim only spares the work.
+
+mod blobs;
+mod claim;
+mod ledgers;
+mod repos;
+mod sessions;
+mod strays;
 
 use std::time::Duration;
 
-use crate::catalog::Catalog;
-use crate::error::Result;
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use crate::catalog::{Catalog, millis};
+use crate::error::{CatalogError, Result};
+use crate::names::OwnerName;
 
 /// How a collection runs.
 #[derive(Clone, Debug)]
@@ -47,6 +64,14 @@ pub struct CollectReport {
     pub elsewhere: bool,
 }
 
+/// One round.
+struct Round<'a> {
+    catalog: &'a Catalog,
+    options: &'a CollectOptions,
+    report: CollectReport,
+    claim: Option<claim::Claim>,
+}
+
 impl Catalog {
     /// One round of collection. What one round condemns a later one removes, after the grace.
     /// Any number may run at the same time, here and elsewhere.
@@ -54,8 +79,8 @@ impl Catalog {
     /// # Errors
     /// What the store says. What was done until then stays done; a ledger that cannot be read
     /// ends it, for nobody knows what that one refers to.
-    pub async fn collect(&self, _options: &CollectOptions) -> Result<CollectReport> {
-        todo!()
+    pub async fn collect(&self, options: &CollectOptions) -> Result<CollectReport> {
+        self.round(options, None).await
     }
 
     /// The same, unless some instance did it within `interval`, or is at it.
@@ -64,9 +89,82 @@ impl Catalog {
     /// As [`Catalog::collect`].
     pub async fn collect_if_due(
         &self,
-        _options: &CollectOptions,
-        _interval: Duration,
+        options: &CollectOptions,
+        interval: Duration,
     ) -> Result<CollectReport> {
-        todo!()
+        let Some(claim) = self.claim_collection(millis(interval)).await? else {
+            return Ok(CollectReport { elsewhere: true, ..CollectReport::default() });
+        };
+        self.round(options, Some(claim)).await
+    }
+
+    async fn round(
+        &self,
+        options: &CollectOptions,
+        claim: Option<claim::Claim>,
+    ) -> Result<CollectReport> {
+        let mut round = Round { catalog: self, options, report: CollectReport::default(), claim };
+        round.sessions().await?;
+        round.ledgers().await?;
+        round.entries().await?;
+        round.repos().await?;
+        // What the repositories let go is unreferred to from here on.
+        self.flush().await?;
+        round.blobs().await?;
+        if let Some(claim) = &round.claim
+            && !options.dry_run
+        {
+            self.end_claim(claim).await?;
+        }
+        let report = round.report;
+        tracing::debug!(?report, "a round of collection is over");
+        Ok(report)
+    }
+
+    /// Owners with anything on the store, by name.
+    pub(crate) async fn owners_on_store(&self) -> Result<Vec<OwnerName>> {
+        let below = Path::from("owners");
+        let found = self.inner.store.meta.list_with_delimiter(Some(&below)).await;
+        let found = found.map_err(|e| CatalogError::store("listing", &below, e))?;
+        let names = found.common_prefixes.iter().filter_map(|prefix| prefix.filename());
+        let mut names: Vec<OwnerName> = names.filter_map(|name| name.parse().ok()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Every object below a prefix, each with when it was written, in milliseconds since 1970.
+    pub(crate) async fn objects(
+        &self,
+        store: &dyn ObjectStore,
+        below: &Path,
+    ) -> Result<Vec<(Path, u64, u64)>> {
+        let list = || async {
+            let mut found = store.list(Some(below));
+            let mut all = Vec::new();
+            let failed = |e| CatalogError::store("listing", below, e);
+            while let Some(meta) = found.try_next().await.map_err(failed)? {
+                let written = u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or(0);
+                all.push((meta.location, written, meta.size));
+            }
+            Ok(all)
+        };
+        self.inner.writer.again(list).await
+    }
+}
+
+impl Round<'_> {
+    /// Between two looks: lets others work, and keeps the claim alive.
+    async fn pause(&mut self) -> Result<()> {
+        if !self.options.pace.is_zero() {
+            tokio::time::sleep(self.options.pace).await;
+        }
+        if let Some(claim) = &mut self.claim {
+            self.catalog.renew_claim(claim).await?;
+        }
+        Ok(())
+    }
+
+    fn grace_ms(&self) -> u64 {
+        millis(self.catalog.inner.options.grace)
     }
 }
