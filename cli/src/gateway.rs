@@ -10,10 +10,12 @@ use yadokari_catalog::{Catalog, CollectOptions, Options};
 use yadokari_gateway::auth::{AuthConfig, Authenticator};
 use yadokari_gateway::config::{Config, Limits};
 use yadokari_gateway::http::{Gateway, StartError};
+use yadokari_gateway::tls::TlsFiles;
 use yadokari_store::{Store, StoreOptions};
 
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
+use crate::setup::registries::Announced;
 use crate::{output, serve};
 
 /// Descriptors that every gateway wants: connections and files of the embedded store.
@@ -23,6 +25,9 @@ const DESCRIPTORS_WANTED: u64 = 65_536;
 pub struct Running {
     gateway: Gateway,
     collecting: Option<JoinHandle<()>>,
+    tls: bool,
+    /// Only of the gateway that `up` runs.
+    _announced: Option<Announced>,
 }
 
 /// Serves the registry alone until SIGTERM or SIGINT.
@@ -82,7 +87,8 @@ impl Running {
         let auth = auth_config(settings)?;
         let auth = Authenticator::start(auth, store, &catalog, seams).await;
         let auth = auth.context("the gateway's authentication")?;
-        let config = |listen| config(settings, listen, local_callers);
+        let tls = tls_files(settings)?;
+        let config = |listen| config(settings, listen, local_callers, tls.clone());
         let started = Gateway::start(config(listen.clone()), catalog.clone(), Arc::clone(&auth));
         let gateway = match started.await {
             Err(error) if !chosen && is_taken(&error) => {
@@ -108,13 +114,17 @@ impl Running {
                 }
             })
         });
-        Ok(Some(Self { gateway, collecting }))
+        let address = gateway.addresses().first().copied();
+        let address = address.filter(|_| local_callers && tls.is_none());
+        let announced = address.map(|address| Announced::new(&settings.data, address));
+        Ok(Some(Self { gateway, collecting, tls: tls.is_some(), _announced: announced }))
     }
 
     /// Its part of the `ready` line.
     pub fn shown(&self) -> String {
         let first = self.gateway.addresses().first();
-        first.map(|address| format!(" gateway=http://{address}")).unwrap_or_default()
+        let scheme = if self.tls { "https" } else { "http" };
+        first.map(|address| format!(" gateway={scheme}://{address}")).unwrap_or_default()
     }
 
     /// Lets transfers end, then ends.
@@ -126,11 +136,30 @@ impl Running {
     }
 }
 
-fn config(settings: &Settings, listen: Vec<SocketAddr>, local_callers: bool) -> Config {
+/// Certificate and key: both or none.
+fn tls_files(settings: &Settings) -> anyhow::Result<Option<TlsFiles>> {
+    match (&settings.gateway.tls_certificate, &settings.gateway.tls_key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => {
+            Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }))
+        }
+        _ => Err(Failure::usage("gateway.tls_certificate and gateway.tls_key belong together")
+            .remedy("set both, or none for plain HTTP")
+            .into()),
+    }
+}
+
+fn config(
+    settings: &Settings,
+    listen: Vec<SocketAddr>,
+    local_callers: bool,
+    tls: Option<TlsFiles>,
+) -> Config {
     let from = &settings.gateway;
     Config {
         listen,
         local_callers,
+        tls,
         metrics_listen: from.metrics_listen,
         external_url: from.external_url.clone(),
         trusted_proxies: Arc::clone(&from.trusted_proxies),

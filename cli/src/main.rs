@@ -6,6 +6,7 @@ mod config;
 mod doctor;
 mod exit;
 mod gateway;
+mod image;
 mod instance;
 mod output;
 mod serve;

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::tls::TlsFiles;
+
 /// Settings of one gateway.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -13,6 +15,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The kernel says who calls, on loopback: for the listener that `up` makes, and only there.
     pub local_callers: bool,
+    /// Speak TLS on every address of the registry.
+    pub tls: Option<TlsFiles>,
     /// Metrics and health alone, for a scraper that must not reach the registry.
     pub metrics_listen: Option<SocketAddr>,
     /// What clients call it, where a proxy stands in front: `https://registry.example/prefix`.
@@ -31,6 +35,7 @@ impl Default for Config {
         Self {
             listen: Vec::new(),
             local_callers: false,
+            tls: None,
             metrics_listen: None,
             external_url: None,
             trusted_proxies: Arc::new([]),

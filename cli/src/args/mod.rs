@@ -4,6 +4,7 @@
 //! flags, environment and the configuration file are weighed in one place.
 
 mod home;
+mod image;
 mod node;
 mod setup;
 
@@ -12,6 +13,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use home::{HomeCommand, QuotaArgs};
+pub use image::{
+    Expiry, GroupArgs, GroupCommand, ImageArgs, ImageCommand, NewQuota, RegistryArgs, ShareArgs,
+    TokenCommand,
+};
 pub use node::{
     FsckArgs, GatewayArgs, MountArgs, NodeArgs, ServeArgs, StatsArgs, SyncArgs, UmountArgs, UpArgs,
 };
@@ -26,6 +31,7 @@ Examples:
   yadokari home create ada --quota 50G     a home for the user ada
   yadokari quota                           how much of my home is used
   yadokari setup podman                    make rootless Podman fast in a home
+  yadokari image share ada/app --read bob  let bob pull an image
 
 Configuration: flags win over the environment (YADOKARI_*), that over the configuration file
 (--config, else DATA/yadokari.toml), that over the defaults.
@@ -88,6 +94,8 @@ pub enum Command {
     /// Make, list, limit, remove and restore homes
     #[command(subcommand)]
     Home(HomeCommand),
+    /// Look at, share and remove images in a registry
+    Image(ImageArgs),
     /// Show what a home uses and may use
     Quota(QuotaArgs),
     /// Show whether the instance runs and what it serves

@@ -80,6 +80,8 @@ A configuration file, with every key of the gateway and its default:
   [gateway]
   listen          = \"127.0.0.1:5000\"   # several, separated by commas; none
   external_url    = \"https://registry.example\"   # behind a proxy; default: relative Locations
+  tls_certificate = \"/etc/yadokari/cert.pem\"   # with its chain; default: no TLS
+  tls_key         = \"/etc/yadokari/key.pem\"    # both are read again when they change
   trusted_proxies = \"10.0.0.1\"       # whose X-Forwarded-For counts; default: nobody's
   metrics_listen  = \"10.0.0.2:9100\"  # metrics and health alone; default: none
   sparse          = false            # take manifests whose blobs are not here

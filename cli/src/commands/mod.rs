@@ -12,8 +12,8 @@ use yadokari_fs::view::Form;
 use crate::args::{Cli, Command, GatewayArgs, Global, ServeArgs, SetupCommand};
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
-use crate::setup::podman;
-use crate::{doctor, gateway, instance, output, serve};
+use crate::setup::{podman, registries};
+use crate::{doctor, gateway, image, instance, output, serve};
 
 /// Runs one command.
 ///
@@ -27,6 +27,7 @@ pub fn run(command: Command, global: &Global, settings: Settings) -> anyhow::Res
         Command::Mount(arguments) => mount::mount(settings, arguments),
         Command::Umount(arguments) => mount::umount(&settings, &arguments),
         Command::Home(command) => home::run(&settings, command),
+        Command::Image(arguments) => image::run(&settings, arguments),
         Command::Quota(arguments) => home::quota(&settings, arguments),
         Command::Status(output) => status::status(&settings, output),
         Command::Stats(arguments) => status::stats(&settings, &arguments),
@@ -44,7 +45,15 @@ pub fn run(command: Command, global: &Global, settings: Settings) -> anyhow::Res
         }
         Command::Setup(SetupCommand::Podman(arguments)) => {
             let home = std::env::home_dir().unwrap_or_default();
-            let outcome = podman::run(&home, arguments.system, arguments.dry_run)?;
+            let (system, dry_run) = (arguments.system, arguments.dry_run);
+            let running = registries::running(&settings.data).and_then(|at| at.parse().ok());
+            let configured = || settings.gateway.addresses().0.first().copied();
+            let at = arguments.registry.or(running).or_else(configured);
+            let mut outcome = podman::run(&home, system, dry_run)?;
+            if let Some(at) = at {
+                let (home, data) = (&home, &settings.data);
+                outcome.registry = podman::name_registry(home, system, dry_run, data, at)?;
+            }
             output::print(arguments.output, &outcome, podman::show)?;
             Ok(Exit::Done)
         }

@@ -1,6 +1,7 @@
 //! The keys of the section `gateway`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,9 @@ pub struct GatewaySettings {
     pub listen: Option<Vec<SocketAddr>>,
     /// Where metrics and health are, beside the registry.
     pub metrics_listen: Option<SocketAddr>,
+    /// Certificates for TLS, and their key; both or none.
+    pub tls_certificate: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
     /// What clients call it behind a proxy.
     pub external_url: Option<String>,
     /// Whose word about addresses counts.
@@ -58,6 +62,8 @@ impl Default for GatewaySettings {
         Self {
             listen: None,
             metrics_listen: None,
+            tls_certificate: None,
+            tls_key: None,
             external_url: None,
             trusted_proxies: Arc::new([]),
             sparse: false,
@@ -97,6 +103,8 @@ impl GatewaySettings {
         match key.strip_prefix(SECTION).unwrap_or(key) {
             "listen" => self.listen = Some(parse_listen(value)?),
             "metrics_listen" => self.metrics_listen = parse_listen(value)?.into_iter().next(),
+            "tls_certificate" => self.tls_certificate = Some(parse_path(value)?),
+            "tls_key" => self.tls_key = Some(parse_path(value)?),
             "external_url" => self.external_url = Some(parse_url(value)?),
             "trusted_proxies" => self.trusted_proxies = parse_addresses(value)?,
             "sparse" => {
@@ -149,6 +157,10 @@ fn parse_addresses(text: &str) -> Result<Arc<[IpAddr]>, String> {
         Ok(address.to_canonical())
     };
     text.split(',').map(read).collect()
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("the path is empty".to_owned()) } else { Ok(text.into()) }
 }
 
 fn parse_url(text: &str) -> Result<String, String> {

@@ -11,7 +11,7 @@ use crate::size::{parse_bytes, parse_count, parse_duration};
 const DISTANCE_MAX: usize = 3;
 
 /// Every key, as `section.name`.
-pub const KEYS: [&str; 32] = [
+pub const KEYS: [&str; 34] = [
     "data",
     "store",
     "log",
@@ -30,6 +30,8 @@ pub const KEYS: [&str; 32] = [
     "gateway.listen",
     "gateway.metrics_listen",
     "gateway.external_url",
+    "gateway.tls_certificate",
+    "gateway.tls_key",
     "gateway.trusted_proxies",
     "gateway.sparse",
     "gateway.quota",

@@ -22,7 +22,7 @@ const LAST_STORE: &str = "run/store";
 /// The file in the data directory that is read when no other is named.
 const FILE_NAME: &str = "yadokari.toml";
 /// Variables that are no settings of the daemon.
-const OTHER_VARIABLES: [&str; 2] = ["YADOKARI_CONFIG", "YADOKARI_TEST_HANG"];
+const OTHER_VARIABLES: [&str; 3] = ["YADOKARI_CONFIG", "YADOKARI_REGISTRY", "YADOKARI_TEST_HANG"];
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use tokio_rustls::TlsAcceptor;
 
 use super::admission::Admission;
 use super::budget::Budget;
@@ -13,6 +14,7 @@ use super::server::{Ending, Role};
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::registry::Registry;
+use crate::tls::Tls;
 
 /// One gateway.
 pub struct App {
@@ -29,6 +31,8 @@ pub struct App {
     pub router: Router,
     /// `external_url` without a slash at its end.
     pub external_base: Option<String>,
+    /// Certificate and key.
+    pub tls: Option<Tls>,
 }
 
 impl App {
@@ -40,6 +44,7 @@ impl App {
         auth: Arc<Authenticator>,
         ending: Ending,
         router: Router,
+        tls: Option<Tls>,
     ) -> Arc<Self> {
         let base = config.external_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
         Arc::new(Self {
@@ -52,7 +57,17 @@ impl App {
             auth,
             ending,
             router,
+            tls,
         })
+    }
+
+    /// TLS, where a listener speaks it.
+    #[must_use]
+    pub fn tls(&self, role: Role) -> Option<&TlsAcceptor> {
+        match role {
+            Role::Registry | Role::LocalCallers => self.tls.as_ref().map(Tls::acceptor),
+            Role::Metrics => None,
+        }
     }
 
     /// Facts of a connection, asked before anything else happens to it.
@@ -62,7 +77,7 @@ impl App {
         local: SocketAddr,
         role: Role,
     ) -> Arc<Connection> {
-        let tls = false;
+        let tls = self.tls(role).is_some();
         let facts = self.auth.accepted(peer, local, tls, role == Role::LocalCallers).await;
         Arc::new(Connection { facts, role, proxies: self.config.trusted_proxies.clone() })
     }

@@ -17,7 +17,7 @@ use super::metrics::Operation;
 use super::record::{Note, Record};
 use super::request::Connection;
 use super::server::Role;
-use super::{health, token, v2};
+use super::{api, health, token, v2};
 use crate::oci::{ApiError, Code};
 
 /// Answers one request.
@@ -58,6 +58,9 @@ async fn answer(
     if request.uri().path() == token::PATH {
         let note = Note { operation: Operation::Token, ..Note::default() };
         return (token::answer(app, connection, request).await, note);
+    }
+    if api::is_api(request.uri().path()) {
+        return api::answer(app, connection, request, id).await;
     }
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(Arc::clone(connection));

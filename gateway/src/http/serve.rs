@@ -14,6 +14,7 @@ use super::server::{self, Ending, Role};
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::registry::{Registry, RegistryOptions};
+use crate::tls::{Tls, TlsError};
 use yadokari_catalog::Catalog;
 
 /// Why a gateway does not start.
@@ -28,6 +29,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// Certificate or key cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// No address at all.
     #[error("there is no address to listen on")]
     NoAddress,
@@ -55,6 +59,7 @@ impl Gateway {
         catalog: Catalog,
         auth: Arc<Authenticator>,
     ) -> Result<Self, StartError> {
+        let tls = config.tls.clone().map(Tls::load).transpose()?;
         let mut sockets = Vec::new();
         for address in &config.listen {
             let local = config.local_callers && address.ip().is_loopback();
@@ -71,7 +76,7 @@ impl Gateway {
         let (tell, ending) = Ending::new();
         let slots = Arc::new(Semaphore::new(config.limits.connections));
         let registry = Registry::new(catalog.clone(), RegistryOptions { sparse: config.sparse });
-        let app = App::new(config, registry, auth, ending.clone(), Router::new());
+        let app = App::new(config, registry, auth, ending.clone(), Router::new(), tls);
         let tasks = TaskTracker::new();
         let accepting = sockets.into_iter().map(|(socket, role)| {
             let (app, slots, tasks) = (Arc::clone(&app), Arc::clone(&slots), tasks.clone());

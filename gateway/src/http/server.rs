@@ -21,6 +21,8 @@ const BUFFER_BYTES_MAX: usize = 128 << 10;
 const HEADERS_MAX: usize = 100;
 /// When accepting fails for want of descriptors, trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A TLS handshake that takes longer is an attack or a dead peer.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +105,14 @@ async fn serve(
     // Small answers must not wait for a full packet; a socket that is gone says so soon enough.
     let _ = stream.set_nodelay(true);
     let gauge = app.metrics.connection();
-    connection(&app, stream, facts, ending).await;
+    match app.tls(role) {
+        None => connection(&app, stream, facts, ending).await,
+        Some(tls) => match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
+            Ok(Ok(stream)) => connection(&app, stream, facts, ending).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS with this client"),
+            Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
+        },
+    }
     drop(gauge);
 }
 
