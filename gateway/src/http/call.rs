@@ -183,6 +183,7 @@ impl Call {
             action,
             repository = %repo,
             what,
+            "audit"
         );
     }
 }

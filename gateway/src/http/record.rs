@@ -131,6 +131,7 @@ impl Drop for Record {
                     sent = self.sent,
                     ms,
                     agent = %cut(agent),
+                    "request"
                 )
             };
         }
