@@ -67,14 +67,15 @@ pub async fn share(call: Arc<Call>, share: Share) -> Result<Response<Body>, Fail
     }
     wants(&call, &target, Permission::Manage).await?;
     let rest = target.rest().to_owned();
-    let change = |rights: &mut yadokari_catalog::Rights| {
+    let asked = share.clone();
+    let change = move |rights: &mut yadokari_catalog::Rights| {
         let entry = if rest.is_empty() {
             &mut rights.default
         } else {
             let usual = rights.default.clone();
             rights.repositories.entry(rest.clone()).or_insert(usual)
         };
-        apply(entry, &share);
+        apply(entry, &asked);
         let named = entry.read_users.len()
             + entry.read_groups.len()
             + entry.write_users.len()
