@@ -14,6 +14,7 @@ pub mod image;
 pub mod instance;
 pub mod podman;
 pub mod process;
+pub mod slapd;
 pub mod stores;
 pub mod tree;
 pub mod user;

@@ -13,6 +13,10 @@ const SYSTEM_FILE: &str = "/etc/containers/registries.conf";
 /// Under the data directory: the address of the registry that runs.
 const RUNNING: &str = "run/registry";
 const NAME_PREFIX: &str = "yadokari-";
+/// Entries of instances that run; those of `setup podman` stay until somebody removes them.
+const UP_PREFIX: &str = "yadokari-up-";
+const BEFORE_DATA: &str = "# Written by yadokari for the registry of ";
+const AFTER_DATA: &str = ": plain HTTP, on this machine only.";
 
 /// The folder of all users, or of the one whose home that is.
 pub fn folder(home: &Path, system: bool) -> PathBuf {
@@ -25,14 +29,32 @@ pub fn folder(home: &Path, system: bool) -> PathBuf {
 
 /// The file for an address in a folder.
 pub fn file(folder: &Path, address: SocketAddr) -> PathBuf {
+    named(folder, NAME_PREFIX, address)
+}
+
+fn named(folder: &Path, prefix: &str, address: SocketAddr) -> PathBuf {
     let plain = address.to_string().replace(['[', ']'], "").replace(':', "-");
-    folder.join(format!("{NAME_PREFIX}{plain}.conf"))
+    folder.join(format!("{prefix}{plain}.conf"))
+}
+
+/// Takes away what instances left that ended too abruptly for it.
+fn remove_stale(folder: &Path) {
+    for file in configs(folder) {
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let data = text.strip_prefix(BEFORE_DATA).and_then(|rest| rest.split_once(AFTER_DATA));
+        let Some((data, entry)) = data.filter(|_| name.starts_with(UP_PREFIX)) else { continue };
+        let runs = running(Path::new(data));
+        if !runs.is_some_and(|at| entry.contains(&format!("\"{at}\""))) {
+            let _gone = std::fs::remove_file(&file);
+        }
+    }
 }
 
 /// What the file says; `data` is the instance's directory.
 pub fn text(address: SocketAddr, data: &Path) -> String {
     format!(
-        "# Written by yadokari for the registry of {}: plain HTTP, on this machine only.\n\
+        "{BEFORE_DATA}{}{AFTER_DATA}\n\
          [[registry]]\nlocation = \"{address}\"\ninsecure = true\n",
         data.display()
     )
@@ -85,7 +107,9 @@ impl Announced {
         leave(data.join(RUNNING), &format!("{address}\n"));
         let has_podman = Path::new("/etc/containers").is_dir();
         if rustix::process::geteuid().is_root() && has_podman && address.ip().is_loopback() {
-            leave(file(Path::new(SYSTEM_DIR), address), &text(address, data));
+            let folder = Path::new(SYSTEM_DIR);
+            remove_stale(folder);
+            leave(named(folder, UP_PREFIX, address), &text(address, data));
         }
         Self { files }
     }
@@ -148,6 +172,26 @@ mod tests {
         assert!(write(&file, &text).expect("written"));
         assert!(!write(&file, &text).expect("is there"));
         assert_eq!(configs(dir.path()), [file]);
+    }
+
+    #[test]
+    fn what_a_killed_instance_left_is_taken_away_and_what_setup_wrote_is_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (lives, dead) = (dir.path().join("lives"), dir.path().join("dead"));
+        let address: SocketAddr = "127.0.0.1:5000".parse().expect("an address");
+        let other: SocketAddr = "127.0.0.1:5001".parse().expect("an address");
+        write(&lives.join(RUNNING), &format!("{address}\n")).expect("written");
+        for (file, data) in [
+            (named(dir.path(), UP_PREFIX, address), &lives),
+            (named(dir.path(), UP_PREFIX, other), &dead),
+            (file(dir.path(), other), &dead),
+        ] {
+            let at = if data == &lives { address } else { other };
+            write(&file, &text(at, data)).expect("written");
+        }
+        remove_stale(dir.path());
+        let left = [file(dir.path(), other), named(dir.path(), UP_PREFIX, address)];
+        assert_eq!(configs(dir.path()), left);
     }
 
     #[test]

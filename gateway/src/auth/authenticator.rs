@@ -30,7 +30,7 @@ use super::token::{self, Claims, Use};
 /// How long verified credentials and tokens count without a new look.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// The same for robots, who are gone within a second of their removal.
-const ROBOT_REMEMBERED: Duration = Duration::from_millis(500);
+const ROBOT_REMEMBERED: Duration = Duration::from_millis(100);
 /// How long a local user counts without a new look.
 const LOCAL_REMEMBERED: Duration = Duration::from_secs(30);
 /// Local users that are remembered.
@@ -199,16 +199,15 @@ impl Authenticator {
 
     /// Without authorization: whom the kernel names, or nobody.
     async fn unproved(&self, facts: &RequestFacts<'_>) -> Caller {
-        let (uid, over_loopback) = match facts.connection.kernel {
+        let uid = match facts.connection.kernel {
             KernelIdentity::NotAsked | KernelIdentity::Unknown => return Caller::anonymous(),
-            KernelIdentity::Owner(uid) => (uid, true),
-            KernelIdentity::Process(uid) => (uid, false),
+            KernelIdentity::Owner(uid) => uid,
         };
-        if !counts_as_local(facts, over_loopback) {
+        if !counts_as_local(facts) {
             return Caller::anonymous();
         }
         let user = match uid {
-            0 => Some(self.people.root(!over_loopback)),
+            0 => Some(self.people.root()),
             uid => self.local_user(uid).await,
         };
         let Some(user) = user else { return Caller::anonymous() };
@@ -287,6 +286,10 @@ impl Authenticator {
         login: Option<&str>,
         proof: Proof,
     ) -> Result<Caller, Refusal> {
+        let _alone = self.logins.alone(mark).await;
+        if let Some(caller) = self.remembered.get(&mark, self.seams.clock.monotonic()) {
+            return Ok(caller);
+        }
         let counted = robots::login_of(secret).map(|(user, name)| format!("{user}+{name}"));
         let attempt = self.logins.attempt(counted.as_deref().unwrap_or_default(), facts.client)?;
         let found = match self.robots.by_secret(secret).await {

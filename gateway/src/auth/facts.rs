@@ -28,9 +28,6 @@ pub enum KernelIdentity {
     Unknown,
     /// The other end is an established connection of this user.
     Owner(u32),
-    /// The other end of the daemon's own Unix socket is a process of this user. Unlike on
-    /// loopback nothing but that process can have made the request, so root counts as root.
-    Process(u32),
 }
 
 /// What [`super::Authenticator::who`] looks at.

@@ -125,12 +125,12 @@ impl People {
         Ok(Arc::new(User { name, identity, groups: account.groups.clone(), admin }))
     }
 
-    /// Root, whom only the kernel knows. Over loopback it owns `root/` and nothing more; at the
-    /// daemon's own socket it administers.
-    pub fn root(&self, admin: bool) -> Arc<User> {
+    /// Root, whom only the kernel knows. It owns `root/` and nothing more, for what runs as root
+    /// is often a program that does something for somebody else.
+    pub fn root(&self) -> Arc<User> {
         let name = ROOT.parse().expect("is a valid name");
         let identity = Identity { authority: SYSTEM_REALM.to_owned(), uid: Some(0), login: None };
-        Arc::new(User { name, identity, groups: BTreeSet::new(), admin })
+        Arc::new(User { name, identity, groups: BTreeSet::new(), admin: false })
     }
 
     /// Notes what is known of a user, so that tokens can be turned back into them. Writes only
@@ -160,7 +160,7 @@ impl People {
     /// The user of a token.
     pub async fn noted(&self, name: &OwnerName, realm: &str) -> Result<Option<Arc<User>>, Refusal> {
         if name.as_str() == ROOT && realm == SYSTEM_REALM {
-            return Ok(Some(self.root(false)));
+            return Ok(Some(self.root()));
         }
         let note = self.notes.get(name, NOTE_AGE_MAX).await.map_err(|error| {
             tracing::error!(user = %name, %error, "the user of a token cannot be read");

@@ -32,7 +32,7 @@ pub const ROBOTS_MAX: usize = 100;
 pub const SCOPES_MAX: usize = 32;
 const NAME_BYTES_MAX: usize = 64;
 /// How long after its removal a robot may still get in.
-const REVOKED_WITHIN: Duration = Duration::from_millis(900);
+const REVOKED_WITHIN: Duration = Duration::from_millis(800);
 
 /// What is asked for.
 #[derive(Clone, Debug)]

@@ -151,15 +151,27 @@ fn answer(
         return Some(Ok(None));
     }
     let state = bytes[17];
-    let same = socket_id(mine, theirs).is_some_and(|id| same_socket(&bytes[20..56], &id, mine));
+    let same = is_the_one(bytes[16], &bytes[20..56], mine, theirs);
     let (uid, inode) = (word(80)?, word(84)?);
     let counts = same && state == ESTABLISHED && inode != 0;
     Some(Ok(counts.then_some(Owner { uid, inode })))
 }
 
-/// Of IPv4 addresses only the first word counts; the kernel leaves the rest as it likes.
-fn same_socket(found: &[u8], wanted: &[u8; 36], mine: SocketAddr) -> bool {
-    if mine.is_ipv6() {
+/// Whether the kernel's answer is about the socket that was asked for. A client may have reached
+/// an IPv4 address with an IPv6 socket; the kernel then shows the mapped addresses. Of IPv4
+/// addresses only the first word counts; the kernel leaves the rest as it likes.
+fn is_the_one(family: u8, found: &[u8], mine: SocketAddr, theirs: SocketAddr) -> bool {
+    let is_v6 = u16::from(family) == AddressFamily::INET6.as_raw();
+    let mapped = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    };
+    let wanted = match is_v6 {
+        true => socket_id(mapped(mine), mapped(theirs)),
+        false => socket_id(mine, theirs),
+    };
+    let Some(wanted) = wanted else { return false };
+    if is_v6 {
         return found == wanted;
     }
     found[..8] == wanted[..8] && found[20..24] == wanted[20..24]

@@ -36,9 +36,9 @@ const PREFIXES: [&str; 7] =
 
 /// Whether a request may count as its connection's owner's own.
 #[must_use]
-pub fn counts_as_local(facts: &RequestFacts<'_>, over_loopback: bool) -> bool {
+pub fn counts_as_local(facts: &RequestFacts<'_>) -> bool {
     let spoken = facts.version != Version::HTTP_09 && facts.version != Version::HTTP_10;
-    spoken && !is_passed_on(facts.headers) && (!over_loopback || names_us(facts))
+    spoken && !is_passed_on(facts.headers) && names_us(facts)
 }
 
 fn is_passed_on(headers: &HeaderMap) -> bool {
@@ -97,7 +97,7 @@ mod tests {
             headers: &map,
             needs: &[],
         };
-        counts_as_local(&facts, true)
+        counts_as_local(&facts)
     }
 
     const US: (&str, &str) = ("host", "127.0.0.1:5000");

@@ -134,13 +134,23 @@ pub async fn image(call: &Call) -> Result<Response<Body>, Failure> {
     let info = info.map_err(|error| explain(About::Manifest, error))?;
     // Pages are by digest: the one right before it begins the page with it.
     let digest = info.digest.to_string();
-    let page = catalog.manifests(&name, before(&digest).as_deref(), 2).await;
+    let page = catalog.manifests(&name, digest_before(&digest).as_deref(), 2).await;
     let page = page.map_err(|error| explain(About::Repository, error))?;
     let found = page.items.into_iter().find(|details| details.info.digest == info.digest);
     match found {
         Some(details) => ok(&image_facts(&name, details)),
         None => Err(About::Manifest.unknown().into()),
     }
+}
+
+/// The digest right before another one, as a number; `None` before the first.
+fn digest_before(digest: &str) -> Option<String> {
+    let (algorithm, hex) = digest.split_once(':')?;
+    let kept = hex.trim_end_matches('0');
+    let mut lowered = kept.to_owned();
+    let last = lowered.pop()?.to_digit(16)?.checked_sub(1)?;
+    lowered.push(char::from_digit(last, 16)?);
+    Some(format!("{algorithm}:{lowered:f<width$}", width = hex.len()))
 }
 
 fn image_facts(repository: &RepoName, details: ManifestDetails) -> Image {
@@ -201,7 +211,15 @@ pub async fn remove_repository(call: Arc<Call>, remove: Remove) -> Result<Respon
 
 #[cfg(test)]
 mod tests {
-    use super::before;
+    use super::{before, digest_before};
+
+    #[test]
+    fn the_digest_before_another_is_one_less() {
+        assert_eq!(digest_before("sha256:a1").as_deref(), Some("sha256:a0"));
+        assert_eq!(digest_before("sha256:a00").as_deref(), Some("sha256:9ff"));
+        assert_eq!(digest_before("sha256:10").as_deref(), Some("sha256:0f"));
+        assert_eq!(digest_before("sha256:00"), None);
+    }
 
     #[test]
     fn a_list_of_one_owner_begins_right_before_the_owner() {
