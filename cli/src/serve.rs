@@ -63,7 +63,7 @@ pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
         if plan.announce {
             settings.remember_store();
             let shown = gateway.as_ref().map(Running::shown).unwrap_or_default();
-            output::write_out(&format!("{}{shown}\n", node.ready_line()))?;
+            output::announce(&format!("{}{shown}\n", node.ready_line()))?;
         }
         tokio::select! {
             () = node.wait() => {}
