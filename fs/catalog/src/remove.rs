@@ -167,7 +167,7 @@ impl Catalog {
                 Ok(removed) => removed,
                 Err(error) => {
                     if !matches!(error, CatalogError::Unavailable { .. }) {
-                        this.abandon(intended).await;
+                        this.observe(intended).await;
                     }
                     return Err(error);
                 }

@@ -77,6 +77,8 @@ impl<S: State> Heads<S> {
             return;
         }
         all.sort_unstable();
+        // One that is larger than the bound would be read again and again.
+        all.pop();
         for (_, at, name, weight) in all {
             if bytes <= self.bytes_max / 8 * 7 {
                 break;

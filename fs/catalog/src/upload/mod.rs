@@ -176,7 +176,8 @@ impl Catalog {
                 let digests = vec![(digest, info.size)];
                 let intended =
                     this.intend(IntentKind::Link, &repo, digests, upload.as_ref()).await?;
-                this.inner.blobs.ensure_inline(&digest, &bytes).await?;
+                let ensure = this.inner.blobs.ensure_inline(&digest, &bytes);
+                let (intended, ()) = this.behind(intended, ensure).await?;
                 if this.link(intended, info).await? {
                     return Ok(info);
                 }
