@@ -92,7 +92,7 @@ impl Catalog {
             let (expected, bytes) = (manifest.digest, manifest.bytes.clone());
             let found = hash(expected, bytes).await;
             if found != expected {
-                return Err(CatalogError::DigestMismatch { expected, found });
+                return Err(CatalogError::DigestMismatch { expected, found: Box::new(found) });
             }
             for _ in 0..RACES_MAX {
                 if let Some(stored) = this.try_put_manifest(&repo, &manifest).await? {

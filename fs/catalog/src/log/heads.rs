@@ -19,10 +19,12 @@ const SLOT_BYTES: u64 = 512;
 /// New slots between two looks at the bound.
 const TRIM_EVERY: u64 = 64;
 
+type Shard<S> = HashMap<Arc<str>, Arc<Slot<S>>>;
+
 /// Logs by name. What is in use stays, whatever the bound.
 #[derive(Debug)]
 pub(crate) struct Heads<S: State> {
-    shards: [RwLock<HashMap<Arc<str>, Arc<Slot<S>>>>; SHARDS],
+    shards: [RwLock<Shard<S>>; SHARDS],
     hash: RandomState,
     meta: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,

@@ -156,7 +156,7 @@ impl Catalog {
         }
         let found = Hasher::digest(digest.algorithm(), &bytes);
         if found != *digest {
-            return Err(CatalogError::DigestMismatch { expected: *digest, found });
+            return Err(CatalogError::DigestMismatch { expected: *digest, found: Box::new(found) });
         }
         self.put_verified(repo, *digest, bytes, None).await
     }

@@ -130,9 +130,9 @@ async fn what_something_uses_is_not_deleted() {
     let index = manifest("index", links, &["v1"]);
     one.catalog.put_manifest(&app, index.clone()).await.expect("put");
     let refused = one.catalog.delete_blob(&app, &layer).await.expect_err("used");
-    assert!(matches!(refused, CatalogError::InUse { by, .. } if by == image.digest));
+    assert!(matches!(refused, CatalogError::InUse { by, .. } if *by == image.digest));
     let refused = one.catalog.delete_manifest(&app, &image.digest).await.expect_err("named");
-    assert!(matches!(refused, CatalogError::InUse { by, .. } if by == index.digest));
+    assert!(matches!(refused, CatalogError::InUse { by, .. } if *by == index.digest));
     let tags = one.catalog.delete_manifest(&app, &index.digest).await.expect("deleted");
     assert_eq!(tags, [tag("v1")]);
     one.catalog.delete_manifest(&app, &image.digest).await.expect("deleted");
