@@ -9,9 +9,19 @@ use yadokari_fs::node::StoreRecords;
 use yadokari_fs::node::client::{Client, ClientError};
 use yadokari_fs::node::control::{FailureKind, HomeInfo, Request, Status};
 
-use crate::config::Settings;
+use crate::config::{MACHINE_DATA, Settings};
 use crate::exit::Failure;
 use crate::output::Progress;
+
+/// The settings of the instance that a command means. Who named none and never had one of their
+/// own means the machine's, where that runs.
+pub fn meant(mut settings: Settings, named: bool) -> Settings {
+    let machine = Path::new(MACHINE_DATA);
+    if !named && !settings.data.exists() && Client::connect(machine).is_ok() {
+        settings.data = machine.to_owned();
+    }
+    settings
+}
 
 /// The process that serves the data directory, if one does.
 pub fn holder(settings: &Settings) -> Option<u32> {
@@ -108,7 +118,21 @@ pub fn info(head: &yadokari_fs::view::Head) -> HomeInfo {
 /// The records of a store that no daemon of this instance serves.
 ///
 /// # Errors
-/// When the store does not open.
+/// `NotFound` where nothing was ever kept; when the store does not open.
 pub async fn records(settings: &Settings) -> anyhow::Result<Arc<StoreRecords>> {
+    let settings = settings.with_last_store();
+    // A look must not make a store.
+    if settings.store.is_none() && !settings.embedded_store().exists() {
+        let data = &settings.data;
+        return Err(translate(ClientError::NotRunning(data.clone()), data).into());
+    }
+    crate::serve::open_records(&settings, false).await
+}
+
+/// Like [`records`]; an embedded store is made where there is none.
+///
+/// # Errors
+/// When the store does not open.
+pub async fn records_or_new(settings: &Settings) -> anyhow::Result<Arc<StoreRecords>> {
     crate::serve::open_records(&settings.with_last_store(), false).await
 }

@@ -29,15 +29,28 @@ pub fn print<T: Serialize>(
     write_out(&text)
 }
 
-/// Writes to standard output; `yadokari … | head` is no error.
+/// Writes to standard output; with `yadokari … | head` the command ends when the reader does.
 ///
 /// # Errors
 /// When standard output takes no more, other than a reader that went away.
 pub fn write_out(text: &str) -> anyhow::Result<()> {
+    if is_read(text)? { Ok(()) } else { yadokari_store::leave(0) }
+}
+
+/// Tells whoever waits for it that everything serves; a daemon goes on whether or not they do.
+///
+/// # Errors
+/// When standard output takes no more, other than a reader that went away.
+pub fn announce(text: &str) -> anyhow::Result<()> {
+    is_read(text).map(drop)
+}
+
+fn is_read(text: &str) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -51,7 +51,7 @@ pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
         let node = Node::start(config).await.map_err(|error| explain(error, settings))?;
         if plan.announce {
             settings.remember_store();
-            output::write_out(&format!("{}\n", node.ready_line()))?;
+            output::announce(&format!("{}\n", node.ready_line()))?;
         }
         tokio::select! {
             () = node.wait() => {}

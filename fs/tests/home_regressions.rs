@@ -64,3 +64,18 @@ async fn regression_a_write_back_that_fits_in_part_is_an_error() {
     assert_eq!(fits, 10_000);
     home.close().await.expect("closes");
 }
+
+/// A write of nothing behind the largest size was a subtraction below zero.
+#[tokio::test]
+async fn regression_nothing_is_written_anywhere_without_harm() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let home = open(&store, &store, &Shared::new(Config::default())).await;
+    let me = caller(&home);
+    let f = home.make(me.clone(), Ino::ROOT, name("f"), file(0o644)).await.expect("makes").ino;
+    for offset in [0, FILE_BYTES_MAX, FILE_BYTES_MAX + 1, u64::MAX] {
+        let wrote = home.write(me.clone(), f, offset, Bytes::new(), WriteMode::default()).await;
+        assert_eq!(wrote.expect("writes nothing"), 0);
+    }
+    assert_eq!(home.getattr(f).await.expect("looks").size, 0);
+    home.close().await.expect("closes");
+}

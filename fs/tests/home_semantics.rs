@@ -9,7 +9,9 @@ use bytes::Bytes;
 use common::{caller, dir, file, name, noise, open, read_all};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use tokio::time::Instant;
 use yadokari_fs::home::*;
+use yadokari_store::fault::{Action, Fault, FaultPlan, FaultStore, OpKind};
 
 /// A home on memory and who works in it.
 struct Bed {
@@ -452,4 +454,67 @@ async fn a_home_that_was_taken_over_acknowledges_nothing_more() {
     refused!(bed.write(f, 0, noise(1, 10)).await, ErrorKind::Fenced);
     assert_eq!(other.getattr(f).await.expect("there").size, 0);
     other.close().await.expect("closes");
+}
+
+/// A home on a store that `plan` troubles, on one thread with a clock that jumps over waiting.
+async fn home_on(objects: &Arc<InMemory>, plan: FaultPlan) -> (Home, Caller) {
+    let inner: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(objects);
+    let store: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(inner, plan));
+    let config = Config { compute_inline: true, ..Config::default() };
+    let home = open(&store, &store, &Shared::new(config)).await;
+    let me = caller(&home);
+    (home, me)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_takes_nothing_that_is_older_than_five_seconds() {
+    let objects = Arc::new(InMemory::new());
+    // A store that is slow, but works.
+    let slow = Fault::new(Action::Delay(Duration::from_millis(300))).on(OpKind::WRITES).always();
+    let (home, me) = home_on(&objects, FaultPlan::new(1, [slow])).await;
+    let mut written = Vec::new();
+    let mode = WriteMode::default();
+    for n in 0_u64..150 {
+        let called = name(&format!("f{n}"));
+        let f = home.make(me.clone(), Ino::ROOT, called, file(0o644)).await.expect("makes").ino;
+        let data = noise(n, if n % 7 == 0 { 700_000 } else { 3_000 });
+        home.write(me.clone(), f, 0, data.clone(), mode).await.expect("writes");
+        written.push((Instant::now(), f, data));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if n % 10 == 9 {
+            let lost = Bed::open_on(&Arc::new(objects.fork())).await;
+            for (when, f, data) in &written {
+                if when.elapsed() > Duration::from_secs(5) {
+                    assert_eq!(read_all(&lost, *f).await, data[..], "{:?} old", when.elapsed());
+                }
+            }
+        }
+    }
+    home.close().await.expect("closes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fsync_of_a_file_does_not_wait_for_the_data_of_others() {
+    let objects = Arc::new(InMemory::new());
+    // The first segment never arrives.
+    let stuck = Fault::new(Action::Hang).on([OpKind::Put, OpKind::Create, OpKind::Multipart]);
+    let plan = FaultPlan::new(1, [stuck.under("homes/alice/segments").times(1)]);
+    let (home, me) = home_on(&objects, plan).await;
+    let mode = WriteMode::default();
+    let mut inos = Vec::new();
+    for called in ["other", "f"] {
+        let made = home.make(me.clone(), Ino::ROOT, name(called), file(0o644)).await;
+        inos.push(made.expect("makes").ino);
+    }
+    home.write(me.clone(), inos[0], 0, noise(1, 1 << 20), mode).await.expect("writes");
+    // Long enough for the other file to be on its way, where it stays.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    for (round, len) in [(1, 100), (2, 100_000), (3, 3 << 20)] {
+        home.write(me.clone(), inos[1], 0, noise(round, len), mode).await.expect("writes");
+        let synced = tokio::time::timeout(Duration::from_secs(10), home.fsync(inos[1])).await;
+        synced.expect("waits for nobody").expect("syncs");
+        let lost = Bed::open_on(&Arc::new(objects.fork())).await;
+        assert_eq!(read_all(&lost, inos[1]).await[..len], noise(round, len)[..]);
+        assert_eq!(lost.getattr(inos[0]).await.expect("is there").size, 0, "not durable yet");
+    }
 }

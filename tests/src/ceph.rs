@@ -198,7 +198,10 @@ impl Ceph {
     /// Freezes an OSD: requests hang, connections stay.
     pub fn pause_osd(&self, id: usize) -> Result<()> {
         let osds = self.osds.lock().expect("no panic");
-        osds[id].as_ref().context("the OSD does not run")?.signal(libc::SIGSTOP)
+        let osd = osds[id].as_ref().context("the OSD does not run")?;
+        osd.signal(libc::SIGSTOP)?;
+        // The signal reaches the threads one after the other; until then requests are answered.
+        osd.wait_until_stopped()
     }
 
     pub fn resume_osd(&self, id: usize) -> Result<()> {

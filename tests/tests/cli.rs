@@ -90,10 +90,19 @@ fn without_an_instance_commands_say_how_to_start_one() -> Result<()> {
     let status = call(&["status", "--json", "--data", &data])?;
     let facts: serde_json::Value = serde_json::from_str(&status.out)?;
     ensure!(facts["running"] == false && status.code == 3, "{status:?}");
-    for command in ["stats", "sync"] {
-        let said = call(&[command, "--data", &data])?;
+    let looks: [&[&str]; 6] = [
+        &["stats"],
+        &["sync"],
+        &["home", "list"],
+        &["quota", "ada"],
+        &["fsck"],
+        &["home", "show", "ada"],
+    ];
+    for command in looks {
+        let said = call(&[command, &["--data", &data]].concat())?;
         ensure!(said.code == 3 && said.err.contains("yadokari up"), "{said:?}");
     }
+    ensure!(dir.path().read_dir()?.next().is_none(), "a look left something behind");
     Ok(())
 }
 
@@ -185,5 +194,38 @@ fn setup_podman_keeps_foreign_settings_and_refuses_to_orphan_images() -> Result<
         ensure!(text.contains(kept), "{kept} is missing in {text}");
     }
     ensure!(setup(&[])?.out.contains("nothing to change"));
+    Ok(())
+}
+
+/// The tour of the README, on a machine of its own: root serves, a user who names nothing asks.
+#[test]
+fn a_user_without_an_instance_of_their_own_means_that_of_the_machine() -> Result<()> {
+    if instance::is_plain() {
+        return Ok(());
+    }
+    let scratch = tempfile::tempdir()?;
+    let user = yadokari_tests::user::User::create(scratch.path())?;
+    let script = format!(
+        "set -eu; mkdir -p /var/lib/yadokari; mount -t tmpfs tmpfs /var/lib/yadokari
+        {yadokari} up > {log} 2>&1 & up=$!
+        trap 'kill $up; wait $up' EXIT
+        for n in $(seq 600); do grep -q ^ready {log} && break; sleep 0.1; done
+        grep ^ready {log}
+        {yadokari} home create {name} --quota 10M
+        as='setpriv --reuid {uid} --regid {gid} --init-groups env -i HOME={home} PATH=/usr/bin:/bin'
+        $as {yadokari} quota --json
+        $as {yadokari} status --json
+        cd /var/lib/yadokari/home/{name} && $as sh -c 'echo text > file'",
+        yadokari = instance::binary().display(),
+        log = scratch.path().join("log").display(),
+        name = user.name,
+        uid = user.uid,
+        gid = user.gid,
+        home = user.home.display(),
+    );
+    let mut command = Command::new("unshare");
+    let said = process::run(command.args(["--mount", "bash", "-c", &script]))?;
+    ensure!(said.code == 0, "{said:?}");
+    ensure!(said.out.contains("\"bytes_limit\": 10485760"), "{said:?}");
     Ok(())
 }

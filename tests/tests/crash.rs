@@ -1,6 +1,7 @@
 //! `kill -9` under load, and a start afterwards: promises hold, files are whole, quota is exact.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ on_every_store! {
     a_file_replaced_by_rename_without_fsync_is_never_empty_or_mixed => replaced_is_whole;
     a_home_that_was_open_when_the_daemon_was_killed_opens_again_by_itself => opens_again;
     a_clean_stop_loses_nothing_at_all => clean_stop;
+    a_home_closed_to_others_is_closed_to_them_after_a_kill_too => stays_private;
 }
 
 fn promises_survive(store: StoreKind) -> Result<()> {
@@ -137,5 +139,25 @@ fn quota_is_exact(instance: &Instance, home: &str, dir: &Path) -> Result<()> {
     }
     ensure!(facts["inodes"] == inodes, "{inodes} inodes counted, quota says {facts}");
     ensure!(facts["bytes"] == bytes, "{bytes} bytes counted, quota says {facts}");
+    Ok(())
+}
+
+/// Who may look into a home is known before it is opened, from its head.
+fn stays_private(store: StoreKind) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut instance = Instance::start(store)?;
+    let user = instance.user()?;
+    let shows = |mode| -> Result<bool> { Ok(fs::metadata(&user.home)?.mode() & 0o7777 == mode) };
+    for mode in [0o755, 0o700] {
+        fs::set_permissions(&user.home, fs::Permissions::from_mode(mode))?;
+        fs::File::open(&user.home)?.sync_all()?;
+        // The head follows the fsync by one swap.
+        std::thread::sleep(Duration::from_secs(2));
+        instance.kill9();
+        instance.restart()?;
+        ensure!(shows(mode)?, "a closed home shows another mode than {mode:o}");
+        fs::read_dir(&user.home)?.count();
+        ensure!(shows(mode)?, "an open home shows another mode than {mode:o}");
+    }
     Ok(())
 }

@@ -12,6 +12,7 @@ use yadokari_tests::{on_every_store, process, wait};
 on_every_store! {
     a_store_that_hangs_for_one_home_stalls_no_other => stall;
     a_user_mounts_the_home_elsewhere_and_unmounts_it => mounted_elsewhere;
+    direct_reads_and_writes_of_any_alignment_meet_the_buffered_ones => direct;
 }
 
 /// The store hangs for one home under readers and mmap writers; another reads cold meanwhile.
@@ -104,5 +105,35 @@ fn mounted_elsewhere(store: StoreKind) -> Result<()> {
     user.sh(&format!("{call} umount {shown}; ! test -e {shown}/file"))?;
     let said = user.try_sh(&format!("{call} umount {shown}"))?;
     ensure!(said.code == 3, "{said:?}");
+    Ok(())
+}
+
+/// O_DIRECT and ordinary access to one file see each other's bytes.
+fn direct(store: StoreKind) -> Result<()> {
+    use std::os::unix::fs::{FileExt, OpenOptionsExt};
+    let instance = Instance::start(store)?;
+    let user = instance.user()?;
+    let path = user.home.join("f");
+    let open = |flags| {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).custom_flags(flags).open(&path)
+    };
+    let (direct, plain) = (open(libc::O_DIRECT)?, open(0)?);
+    let mut expected = vec![0_u8; 3 << 20];
+    let spans = [(0, 4096), (1, 511), (4095, 2), (100_000, 1 << 20), (2_000_000, 333_333)];
+    for (round, &(offset, len)) in spans.iter().cycle().take(spans.len() * 4).enumerate() {
+        let data: Vec<u8> = (0..len).map(|n| ((n * 31 + round * 7) % 251) as u8).collect();
+        let (writer, reader) = if round % 2 == 0 { (&direct, &plain) } else { (&plain, &direct) };
+        writer.write_all_at(&data, offset as u64)?;
+        expected[offset..offset + len].copy_from_slice(&data);
+        let size = usize::try_from(plain.metadata()?.len())?;
+        // Wide enough to meet what earlier rounds left around it.
+        let from = offset.saturating_sub(777);
+        let mut seen = vec![0; (len + 1554).min(size - from)];
+        reader.read_exact_at(&mut seen, from as u64)?;
+        ensure!(seen == expected[from..from + seen.len()], "round {round} at {offset}, {len}");
+    }
+    let size = usize::try_from(plain.metadata()?.len())?;
+    ensure!(fs::read(&path)? == expected[..size]);
     Ok(())
 }

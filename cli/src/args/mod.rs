@@ -47,7 +47,7 @@ pub struct Global {
     /// The instance that is meant, by its data directory, running or not
     ///
     /// Default: /var/lib/yadokari for root, $XDG_DATA_HOME/yadokari (~/.local/share/yadokari)
-    /// for everybody else.
+    /// for everybody else; commands of those who have none mean the machine's, where it runs.
     #[arg(long, global = true, value_name = "DIR", env = "YADOKARI_DATA", hide_env_values = true)]
     #[arg(help_heading = "Options of every command")]
     pub data: Option<PathBuf>,

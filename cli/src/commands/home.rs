@@ -80,7 +80,10 @@ fn one(settings: &Settings, request: &Request) -> anyhow::Result<HomeInfo> {
 }
 
 async fn one_stopped(settings: &Settings, request: &Request) -> anyhow::Result<HomeInfo> {
-    let records = instance::records(settings).await?;
+    let records = match request {
+        Request::HomeCreate { .. } => instance::records_or_new(settings).await?,
+        _ => instance::records(settings).await?,
+    };
     let head = match request {
         Request::HomeShow { name } => records
             .show(name)

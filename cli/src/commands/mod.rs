@@ -20,6 +20,10 @@ use crate::{doctor, instance, output, serve};
 /// # Errors
 /// What stopped it; [`crate::exit`] turns it into words and a code.
 pub fn run(command: Command, global: &Global, settings: Settings) -> anyhow::Result<Exit> {
+    let settings = match command {
+        Command::Up(_) | Command::Node(_) | Command::Doctor(_) => settings,
+        _ => instance::meant(settings, global.data.is_some() || global.config.is_some()),
+    };
     match command {
         Command::Up(arguments) => up(settings, arguments.serve),
         Command::Node(_) => node(global, &settings),

@@ -16,6 +16,8 @@ use crate::size::NO_LIMIT;
 /// Under the data directory: the URL of the store that was served last.
 const LAST_STORE: &str = "run/store";
 
+/// The data directory of root's instance, which serves everybody on the machine.
+pub const MACHINE_DATA: &str = "/var/lib/yadokari";
 /// The file in the data directory that is read when no other is named.
 const FILE_NAME: &str = "yadokari.toml";
 /// Variables that are no settings of the daemon.
@@ -79,8 +81,13 @@ impl Settings {
 
     /// The store that is meant, as a URL.
     pub fn store_url(&self) -> String {
-        let embedded = || format!("file://{}", self.data.join("store").display());
+        let embedded = || format!("file://{}", self.embedded_store().display());
         self.store.clone().unwrap_or_else(embedded)
+    }
+
+    /// Where homes are kept when no store is named.
+    pub fn embedded_store(&self) -> PathBuf {
+        self.data.join("store")
     }
 
     /// Notes which store this instance serves, for commands that come when it does not run.
@@ -168,7 +175,7 @@ fn is_absent(error: &std::io::Error) -> bool {
 /// `/var/lib/yadokari` for root, `$XDG_DATA_HOME/yadokari` for others.
 fn default_data() -> PathBuf {
     if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/var/lib/yadokari");
+        return PathBuf::from(MACHINE_DATA);
     }
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     absolute("XDG_DATA_HOME")

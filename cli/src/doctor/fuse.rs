@@ -64,3 +64,40 @@ pub fn allow_other(subject: &Subject) -> Finding {
     let detail = "not set: a home that you mount yourself is hidden from your containers";
     Finding::warn(check, detail, remedy)
 }
+
+/// Do mounts that change here change for containers that run already?
+pub fn propagation() -> Finding {
+    let check = "mount propagation";
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if is_root_shared(&mounts) {
+        return Finding::ok(check, "/ is shared");
+    }
+    let detail = "/ is not shared: containers and Podman sessions that run while the daemon starts \
+                  anew keep the mount of the one before";
+    let remedy = "as root: mount --make-rshared / (systemd does it at boot)\n\
+                  or after a start of the daemon, as each user: podman system migrate";
+    Finding::warn(check, detail, remedy)
+}
+
+/// The optional fields of mountinfo (proc(5)) stand between the options and a dash.
+fn is_root_shared(mounts: &str) -> bool {
+    let fields = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let root = mounts.lines().map(fields).rfind(|f| f.get(4).is_some_and(|point| point == "/"));
+    let optional = root.iter().flat_map(|f| f.iter().skip(6)).take_while(|f| *f != "-");
+    optional.into_iter().any(|field| field.starts_with("shared:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_root_shared;
+
+    #[test]
+    fn only_a_shared_root_is_shared() {
+        let shared = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+                      30 22 0:25 / /run rw shared:5 - tmpfs tmpfs rw";
+        assert!(is_root_shared(shared));
+        assert!(!is_root_shared(&shared.replace(" shared:1", "")));
+        assert!(!is_root_shared(&shared.replace("shared:1", "master:1")));
+        assert!(!is_root_shared(""));
+    }
+}

@@ -103,6 +103,7 @@ pub async fn examine(subject: &Subject) -> Report {
         fuse::device(subject),
         fuse::fusermount(subject),
         fuse::allow_other(subject),
+        fuse::propagation(),
         users::subordinate_ids(subject),
         users::id_mapping(),
         containers::podman(subject),

@@ -69,6 +69,8 @@ pub struct Core {
     pub(super) durable: watch::Sender<Durable>,
     pub(super) wanted: AtomicU64,
     pub(super) changes: broadcast::Sender<(ClientId, Change)>,
+    /// Somebody set attributes of the root directory, which the head shows too.
+    pub(super) root_set: Notify,
     pub(super) troubles: Arc<Troubles>,
     pub(super) graves: Graves,
     pub(super) candidates: Candidates,

@@ -89,7 +89,7 @@ impl State {
         if offset >= FILE_BYTES_MAX && wanted > 0 {
             return Err(ErrorKind::FileTooLarge.into());
         }
-        let range = offset..offset + wanted.min(FILE_BYTES_MAX - offset);
+        let range = offset..offset + wanted.min(FILE_BYTES_MAX.saturating_sub(offset));
         let extents = &contents(self.file_range(ino, &range)?).extents;
         let covered = extents.covered(range.clone());
         let room = self.quota.bytes.saturating_sub(self.bytes);

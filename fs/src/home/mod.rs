@@ -260,6 +260,7 @@ impl Home {
                 state.setattr(ino, &set, now)
             })
             .await
+            .inspect(|_| self.tell_of_root(ino))
     }
 
     /// Target of a symbolic link.
@@ -444,7 +445,9 @@ impl Home {
     ) -> Result<()> {
         let now = self.core.now();
         let client = Some(caller.client);
-        self.core.run(client, |state| state.setxattr(ino, &name, &value, mode, now)).await
+        self.core.run(client, |state| state.setxattr(ino, &name, &value, mode, now)).await?;
+        self.tell_of_root(ino);
+        Ok(())
     }
 
     /// Value of an extended attribute.
@@ -460,7 +463,21 @@ impl Home {
     /// Removes an extended attribute.
     pub async fn removexattr(&self, caller: Caller, ino: Ino, name: Bytes) -> Result<()> {
         let now = self.core.now();
-        self.core.run(Some(caller.client), |state| state.removexattr(ino, &name, now)).await
+        self.core.run(Some(caller.client), |state| state.removexattr(ino, &name, now)).await?;
+        self.tell_of_root(ino);
+        Ok(())
+    }
+
+    /// Waits until attributes of the root directory were set, once however often since the last
+    /// wait; for what shows them while the home is closed.
+    pub async fn root_set(&self) {
+        self.core.root_set.notified().await;
+    }
+
+    fn tell_of_root(&self, ino: Ino) {
+        if ino == Ino::ROOT {
+            self.core.root_set.notify_one();
+        }
     }
 
     /// Use and limits. Never waits.

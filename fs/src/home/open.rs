@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -30,6 +31,9 @@ use super::{Home, Shared};
 
 /// Changes that a client may be behind before it must drop its caches.
 const CHANGES_MAX: usize = 4096;
+/// First and longest pause before what an earlier daemon left over is looked for again.
+const SEARCH_PAUSE_MIN: Duration = Duration::from_millis(100);
+const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Rows per scan while opening.
 const ROWS: usize = 4096;
 
@@ -112,6 +116,7 @@ impl Home {
             durable: watch::Sender::new(Durable { txn: last, failed: None }),
             wanted: AtomicU64::new(0),
             changes: broadcast::Sender::new(CHANGES_MAX),
+            root_set: Notify::new(),
             troubles,
             graves: Graves::default(),
             candidates: Candidates::default(),
@@ -130,8 +135,14 @@ impl Home {
         core.runtime.spawn(Arc::clone(&core).drive());
         let (searcher, epoch) = (Arc::clone(&core), core.table.epoch());
         core.runtime.spawn(async move {
-            if let Err(error) = searcher.find_graves(epoch).await {
-                tracing::debug!(home = %searcher.name, %error, "what is left over was not looked for");
+            let mut pause = SEARCH_PAUSE_MIN;
+            while let Err(error) = searcher.find_graves(epoch).await {
+                tracing::debug!(home = %searcher.name, %error, "what is left over is looked for later");
+                if searcher.state.lock().failed.is_some() {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(SEARCH_PAUSE_MAX);
             }
             let _nobody_waits = searcher.searched.send_replace(true);
             searcher.wake.notify_one();

@@ -433,9 +433,13 @@ async fn build(
 async fn read_txn(db: &Db, clock: &TableClock) -> std::result::Result<u64, slatedb::Error> {
     let value = db.get(TXN_KEY).await?.unwrap_or_default();
     let Some((txn, rest)) = value.split_first_chunk() else { return Ok(0) };
-    if let Some(millis) = rest.first_chunk() {
-        clock.go_on_from(i64::from_le_bytes(*millis));
-    }
+    let manifest = db.manifest();
+    let tables = manifest.l0().iter().map(|view| view.sst.id.value());
+    let tables = tables.chain(manifest.last_compacted_l0_sst_view_id());
+    let newest = tables.map(|id| id.timestamp_ms()).max().unwrap_or(0);
+    let batch = rest.first_chunk().map_or(0, |millis| i64::from_le_bytes(*millis));
+    let newest = i64::try_from(newest).unwrap_or(0).max(manifest.last_l0_clock_tick());
+    clock.go_on_from(newest.max(batch));
     Ok(u64::from_le_bytes(*txn))
 }
 

@@ -18,9 +18,9 @@ use yadokari_layers::chunk::CHUNK_BYTES;
 
 use super::core::Core;
 use super::data::{Part, Parts, contents, contents_mut, parts_of};
-use super::error::Result;
+use super::error::{Error, ErrorKind, Result};
 use super::record::Place;
-use super::state::{State, Step};
+use super::state::{Need, State, Step, Stop};
 use super::types::Ino;
 
 /// Files are left alone this long before they are tidied; small values are packed after this.
@@ -59,6 +59,17 @@ impl State {
         let rested = |untidy: &Untidy| hurry || now.saturating_duration_since(untidy.since) >= REST;
         let ino = self.untidy.iter().find(|(_, untidy)| rested(untidy)).map(|(ino, _)| *ino)?;
         self.untidy.remove(&ino).map(|untidy| (ino, untidy))
+    }
+
+    /// The blocks of a file that have extents: of a file with long holes few.
+    fn all_blocks(&mut self, ino: Ino) -> Step<BTreeSet<u64>> {
+        let extents = &contents(self.file(ino)?).extents;
+        if let Some(windows) = extents.missing_behind(0) {
+            return Err(Stop::Need(Need::Extents(ino, windows)));
+        }
+        let stored =
+            extents.list().into_iter().filter(|(.., s)| s.place() != Some(Place::Reserved));
+        Ok(stored.map(|(offset, ..)| offset / CHUNK_BYTES).collect())
     }
 
     /// The parts of a block that should be one piece each: ranges, and what they consist of.
@@ -100,14 +111,17 @@ impl Core {
         loop {
             let next = self.state.lock().next_untidy(Instant::now(), hurry);
             let Some((ino, untidy)) = next else { return Ok(()) };
-            let size = match self.run(None, |state| Ok(state.file(ino)?.attr.size)).await {
-                Ok(size) => size,
-                // Removed meanwhile.
-                Err(_) => continue,
-            };
-            let blocks: Vec<u64> = match untidy.blocks {
-                Some(blocks) => blocks.into_iter().collect(),
-                None => (0..size.div_ceil(CHUNK_BYTES)).collect(),
+            let blocks = match untidy.blocks {
+                Some(blocks) => blocks,
+                None => match self.run(None, |state| state.all_blocks(ino)).await {
+                    Ok(blocks) => blocks,
+                    Err(error @ Error(ErrorKind::Unavailable(_))) => {
+                        self.state.lock().untidy.entry(ino).or_insert(untidy);
+                        return Err(error);
+                    }
+                    // Removed meanwhile.
+                    Err(_) => continue,
+                },
             };
             for block in blocks {
                 let range = block * CHUNK_BYTES..(block + 1) * CHUNK_BYTES;

@@ -9,9 +9,6 @@ use yadokari_fs::home::{Kind, Quota};
 
 use super::tree::{Data, Names, Node, Tree};
 
-/// What is not older than this when the store works survives.
-const LOSS_MS_MAX: u64 = 5_000;
-
 struct Snapshot {
     age: u64,
     nodes: BTreeMap<u64, Rc<Names>>,
@@ -110,9 +107,9 @@ impl History {
         self.states.iter().map(|(ino, states)| (*ino, datas(states))).collect()
     }
 
-    /// Finds the states that a home shows after a crash at `age`, or says which promise is broken.
-    pub fn recover(&self, found: BTreeMap<u64, Node>, age: u64, quota: Quota) -> Tree {
-        let old = age.saturating_sub(LOSS_MS_MAX);
+    /// Finds the states that a home shows after a crash, where nothing from before the age `old`
+    /// may be lost, or says which promise is broken.
+    pub fn recover(&self, found: BTreeMap<u64, Node>, old: u64, quota: Quota) -> Tree {
         let kept = self.snapshots.iter().rposition(|s| s.age < old).unwrap_or(0);
         let floor = self.names_floor.max(kept);
         let matching =

@@ -1,5 +1,6 @@
 //! Runs operations on a home and on the reference, and compares all that both say.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +40,9 @@ struct Listing {
     stayed: BTreeSet<Vec<u8>>,
 }
 
+/// What is older than this when the store works survives.
+const LOSS_MS_MAX: u64 = 5_000;
+
 pub struct Sim {
     pub objects: Arc<dyn ObjectStore>,
     clock: Arc<HandClock>,
@@ -48,7 +52,11 @@ pub struct Sim {
     pub tree: Tree,
     history: History,
     listing: Option<Listing>,
+    /// The file, offset and length that were used last: where things meet.
+    hot: Cell<(u64, u64, u64)>,
     pub verbose: bool,
+    /// The store works, so that little is lost.
+    pub healthy: bool,
     pub crashes: u64,
     pub reopens: u64,
 }
@@ -94,7 +102,9 @@ impl Sim {
             tree,
             history,
             listing: None,
+            hot: Cell::new((0, 0, 1)),
             verbose: false,
+            healthy: true,
             crashes: 0,
             reopens: 0,
         }
@@ -113,7 +123,11 @@ impl Sim {
             self.step(raw);
         }
         self.check();
+        let age = self.life().age();
         self.reopen();
+        if self.life().control.crashed() {
+            self.end_of_life(age);
+        }
         self.crash();
     }
 
@@ -158,8 +172,9 @@ impl Sim {
         self.history.note(&self.tree, age_now);
         self.life.take().expect("a life goes on").crash();
         self.begin();
+        let old = if self.healthy { age.saturating_sub(LOSS_MS_MAX) } else { 0 };
         let found = self.dump();
-        self.tree = self.history.recover(found, age, self.tree.quota);
+        self.tree = self.history.recover(found, old, self.tree.quota);
         self.settle();
         self.check();
         self.history = History::new(&self.tree);
@@ -192,6 +207,13 @@ impl Sim {
         assert_eq!(self.life().home.usage(), self.tree.usage(), "usage after opening");
         self.life().wait(5_000);
         assert_eq!(self.life().home.usage(), self.tree.usage(), "usage after collecting");
+        let home = self.life().home.clone();
+        // A check does not try again by itself; a sick store lets one through in the end.
+        let tries = if self.healthy { 1 } else { 200 };
+        let report = (0..tries)
+            .find_map(|_| self.life().run(home.check(fsck::Options::default(), &mut |_| {})).ok())
+            .expect("checks");
+        assert!(report.findings.is_empty(), "fsck: {:#?}", report.findings);
     }
 
     fn inos(&self, wanted: impl Fn(&Node) -> bool) -> Vec<u64> {
@@ -212,6 +234,16 @@ impl Sim {
 
     /// A file, mostly.
     fn file(&self, n: u16) -> u64 {
+        let (hot, ..) = self.hot.get();
+        if n % 8 < 4 && self.tree.file(hot).is_ok() {
+            return hot;
+        }
+        let ino = self.cold_file(n / 8);
+        self.hot.set((ino, 0, 1));
+        ino
+    }
+
+    fn cold_file(&self, n: u16) -> u64 {
         let files = self.inos(|n| n.names.kind == Kind::File);
         if n % 31 == 30 || files.is_empty() {
             return self.any(n / 31);
@@ -241,12 +273,24 @@ impl Sim {
 
     fn offset(&self, ino: u64, n: u16) -> u64 {
         let size = self.tree.nodes[&ino].data.as_ref().map_or(0, |d| d.size);
-        match n % 5 {
-            0 => size,
-            1 => size / 2,
-            2 => (pick(&OFFSETS, n / 5)).saturating_add(u64::from(n % 97)),
-            _ => pick(&OFFSETS, n / 5),
-        }
+        let (hot, last, len) = self.hot.get();
+        let offset = match n % 8 {
+            0 | 1 => size,
+            2 => size / 2,
+            3 => (pick(&OFFSETS, n / 8)).saturating_add(u64::from(n % 97)),
+            4 | 5 => last,
+            6 => last.saturating_add(len),
+            _ => pick(&OFFSETS, n / 8),
+        };
+        self.hot.set((hot, offset, len));
+        offset
+    }
+
+    fn length(&self, n: u16) -> u64 {
+        let (hot, offset, len) = self.hot.get();
+        let len = if n % 4 == 0 { len } else { pick(&LENGTHS, n / 4) };
+        self.hot.set((hot, offset, len));
+        len
     }
 
     fn caller(&self, n: u16) -> Caller {
@@ -267,7 +311,7 @@ impl Sim {
             What::Write => {
                 let ino = self.file(a);
                 let offset = self.offset(ino, b);
-                let bytes = content(d, if e % 50 == 49 { 0 } else { pick(&LENGTHS, c) });
+                let bytes = content(d, if e % 50 == 49 { 0 } else { self.length(c) });
                 let mode = WriteMode { append: e % 4 == 1, kill_priv: e % 8 == 2, whole: false };
                 let data = Bytes::copy_from_slice(&bytes);
                 let real = self.life().run(home.write(caller, Ino(ino), offset, data, mode));
@@ -280,7 +324,7 @@ impl Sim {
             What::Read => {
                 let ino = self.file(a);
                 let offset = self.offset(ino, b);
-                self.read(ino, offset, pick(&LENGTHS, c));
+                self.read(ino, offset, self.length(c));
             }
             What::Lookup => {
                 let dir = self.dir(a);
@@ -342,7 +386,7 @@ impl Sim {
                 if what == What::Truncate {
                     set.size = Some(match b % 3 {
                         0 => self.offset(ino, c),
-                        1 => pick(&LENGTHS, c),
+                        1 => self.length(c),
                         _ => 0,
                     });
                 }
@@ -365,9 +409,9 @@ impl Sim {
                 let offset = self.offset(ino, b);
                 let keep_size = d % 2 == 0;
                 let (falloc, len) = match d / 2 % 4 {
-                    0 => (Falloc::Allocate { keep_size }, pick(&LENGTHS, c)),
-                    1 => (Falloc::ZeroRange { keep_size }, pick(&LENGTHS, c)),
-                    2 => (Falloc::PunchHole, pick(&LENGTHS, c)),
+                    0 => (Falloc::Allocate { keep_size }, self.length(c)),
+                    1 => (Falloc::ZeroRange { keep_size }, self.length(c)),
+                    2 => (Falloc::PunchHole, self.length(c)),
                     _ if e % 2 == 0 => {
                         (Falloc::PunchHole, FILE_BYTES_MAX - offset.min(FILE_BYTES_MAX))
                     }
@@ -392,7 +436,7 @@ impl Sim {
                 let (from, to) = (self.file(a), self.file(b));
                 let from = (from, self.offset(from, c));
                 let to = (to, if f % 3 == 0 { from.1 } else { self.offset(to, d) });
-                let len = pick(&LENGTHS, e);
+                let len = self.length(e);
                 let (x, y) = ((Ino(from.0), from.1), (Ino(to.0), to.1));
                 let real = self.life().run(home.copy_range(caller, x, y, len));
                 if !self.lost(&real) {

@@ -421,11 +421,12 @@ impl Tree {
         }
         self.move_to(source, to.0, to.1, now);
         if let Some(ino) = whiteout {
+            let above = Rc::clone(&self.nodes[&from.0].names);
             let names = Names {
                 kind: Kind::CharDevice,
                 perm: 0,
                 uid: caller.uid,
-                gid: caller.gid,
+                gid: if above.perm & SET_GID != 0 { above.gid } else { caller.gid },
                 rdev: 0,
                 target: Vec::new(),
                 nlink: 1,
@@ -494,12 +495,11 @@ impl Tree {
     }
 
     fn kill_priv(&mut self, ino: u64) {
-        // Directories keep theirs, as on Linux.
-        let perm = self.nodes[&ino].names.perm;
-        let group = if perm & 0o010 != 0 { SET_GID } else { 0 };
-        if self.nodes[&ino].attr(ino).kind == Kind::Dir {
+        if self.nodes[&ino].is_dir() {
             return;
         }
+        let perm = self.nodes[&ino].names.perm;
+        let group = if perm & 0o010 != 0 { SET_GID } else { 0 };
         self.names(ino).perm &= !(SET_UID | group);
         if let Some(old) = self.names(ino).xattrs.remove(CAPABILITY) {
             self.bytes -= old.len() as u64;
@@ -621,10 +621,7 @@ impl Tree {
         now: Time,
     ) -> Fails<()> {
         self.node(ino)?;
-        let known = [&b"user."[..], b"trusted.", b"security.", b"system.posix_acl_"];
-        if !known.iter().any(|p| name.starts_with(p) && name.len() > p.len()) {
-            return Err("NotSupported");
-        }
+        check_name(name)?;
         if value.len() > XATTR_VALUE_BYTES_MAX {
             return Err("AttributeTooBig");
         }
@@ -666,18 +663,23 @@ impl Tree {
 
     pub fn removexattr(&mut self, ino: u64, name: &[u8], now: Time) -> Fails<()> {
         self.node(ino)?;
-        let acl = name == ACCESS || name == DEFAULT;
-        let old = match self.nodes[&ino].names.xattrs.get(name) {
-            Some(old) => old.len() as u64,
-            // Taking an ACL away that is not there succeeds, as on local file systems.
-            None if acl => return Ok(()),
-            None => return Err("NoAttribute"),
-        };
+        check_name(name)?;
+        let there = self.nodes[&ino].names.xattrs.contains_key(name);
+        if !there && (name == ACCESS || name == DEFAULT) {
+            return Ok(());
+        }
+        let old = self.nodes[&ino].names.xattrs.get(name).ok_or("NoAttribute")?.len() as u64;
         self.names(ino).xattrs.remove(name);
         self.bytes -= old;
         self.changed(ino, now);
         Ok(())
     }
+}
+
+fn check_name(name: &[u8]) -> Fails<()> {
+    let known = [&b"user."[..], b"trusted.", b"security.", b"system.posix_acl_"];
+    let ours = known.iter().any(|p| name.starts_with(p) && name.len() > p.len());
+    if ours { Ok(()) } else { Err("NotSupported") }
 }
 
 #[allow(clippy::type_complexity)]
@@ -733,7 +735,12 @@ fn acl_slots(acl: &[u8]) -> [usize; 3] {
 }
 
 fn acl_check(acl: &[u8]) -> Fails<()> {
-    if acl.len() < 4 + 3 * 8 { Err("Invalid") } else { Ok(()) }
+    match acl.first_chunk() {
+        None => Err("Invalid"),
+        Some(version) if u32::from_le_bytes(*version) != 2 => Err("NotSupported"),
+        Some(_) if acl.len() < 4 + 3 * 8 => Err("Invalid"),
+        Some(_) => Ok(()),
+    }
 }
 
 fn acl_mode(acl: &[u8]) -> u16 {

@@ -65,6 +65,28 @@ impl Daemon {
         Ok(())
     }
 
+    /// Waits until a SIGSTOP has reached every thread.
+    pub(super) fn wait_until_stopped(&self) -> Result<()> {
+        let threads = format!("/proc/{}/task", self.0.id());
+        let deadline = Instant::now() + STOP_MAX;
+        loop {
+            let mut running = 0;
+            for thread in std::fs::read_dir(&threads)? {
+                let stat = std::fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+                // The state follows the name, which is in parentheses and may hold any.
+                let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+                running += usize::from(!state.is_empty() && !state.starts_with(['T', 't', 'Z']));
+            }
+            if running == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{running} threads of a daemon did not stop within {STOP_MAX:?}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub(super) fn kill(mut self) -> Result<()> {
         self.0.kill()?;
         self.0.wait()?;

@@ -184,27 +184,54 @@ pub(super) async fn release(claim: &Claim) {
     }
 }
 
-/// Stands by an open home: fences it when it is lost, and brings it new limits.
+/// Brings the head what was set of the root directory: whoever may look into a home must not
+/// depend on whether its daemon could close it.
+async fn note_root(homes: &Homes, home: &Home) {
+    // What the head shows is never ahead of what the home keeps.
+    let noted = async {
+        home.fsync(Ino::ROOT).await?;
+        let (root, used) = look(home).await?;
+        homes.note(home.name(), Some(root), Some(used)).await.map_err(Error::from)
+    };
+    if let Err(error) = noted.await {
+        tracing::warn!(home = home.name(), %error, "its head is outdated until it is closed");
+    }
+}
+
+/// Stands by an open home: fences it when it is lost, brings it new limits, and its head what
+/// was set of its root directory.
 async fn guard(homes: Weak<Homes>, home: Home, claim: Arc<Claim>, pause: Duration) {
+    // A store that does not answer must not hold up the fencing.
+    tokio::select! {
+        () = claim.ended() => {}
+        () = keep_head(&homes, &home, pause) => {}
+    }
+    if claim.is_lost() {
+        home.fence();
+    }
+}
+
+/// Keeps an open home and its head in step, until the homes are gone.
+async fn keep_head(homes: &Weak<Homes>, home: &Home, pause: Duration) {
     let mut looks = tokio::time::interval(pause);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     looks.reset();
     loop {
-        tokio::select! {
-            () = claim.ended() => break,
-            _ = looks.tick() => {
-                let Some(homes) = homes.upgrade() else { break };
-                let limits = home.usage();
-                if let Ok((record, _)) = homes.read(home.name()).await {
-                    let quota = record.quota();
-                    if (quota.bytes, quota.inodes) != (limits.bytes_limit, limits.inodes_limit) {
-                        home.set_quota(quota);
-                    }
-                }
+        let set = tokio::select! {
+            () = home.root_set() => true,
+            _ = looks.tick() => false,
+        };
+        let Some(homes) = homes.upgrade() else { return };
+        if set {
+            note_root(&homes, home).await;
+            continue;
+        }
+        let limits = home.usage();
+        if let Ok((record, _)) = homes.read(home.name()).await {
+            let quota = record.quota();
+            if (quota.bytes, quota.inodes) != (limits.bytes_limit, limits.inodes_limit) {
+                home.set_quota(quota);
             }
         }
-    }
-    if claim.is_lost() {
-        home.fence();
     }
 }

@@ -9,7 +9,9 @@ use object_store::{ObjectStoreExt, PutPayload};
 
 use super::*;
 use crate::home::owner::tests::{TestClock, identity, options};
-use crate::home::{Caller, Clock, Config, ErrorKind, Ino, Kind, Name, NewNode, Time, WriteMode};
+use crate::home::{
+    Caller, Clock, Config, ErrorKind, Ino, Kind, Name, NewNode, SetAttr, Time, WriteMode,
+};
 
 /// A wall clock that stands still until it is moved.
 #[derive(Debug, Default)]
@@ -181,6 +183,24 @@ async fn limits_reach_a_home_that_is_open() {
     homes.set_quota("ada", Quota { bytes: 77, inodes: 88 }).await.unwrap();
     let usage = open.home().usage();
     assert_eq!((usage.bytes_limit, usage.inodes_limit), (77, 88));
+    homes.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_root_directory_that_was_closed_to_others_is_so_in_the_head_at_once() {
+    let world = World::new();
+    let homes = world.homes("n1", 1);
+    homes.create(new("ada")).await.unwrap();
+    let open = homes.open("ada", false).await.unwrap();
+    let caller = Caller { uid: 1000, gid: 100, client: open.home().attach() };
+    let set = SetAttr { perm: Some(0o710), ..SetAttr::default() };
+    open.home().setattr(caller, Ino::ROOT, set).await.unwrap();
+    let noted = async {
+        while homes.head("ada").await.unwrap().root.perm != 0o710 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noted).await.expect("is noted");
     homes.shutdown().await.unwrap();
 }
 
