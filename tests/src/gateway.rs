@@ -289,7 +289,8 @@ impl Registry {
         });
         let line = heard.recv_timeout(START_MAX);
         let address = line.ok().and_then(|line| {
-            let rest = line.strip_prefix("ready gateway=http://")?;
+            let rest = line.strip_prefix("ready gateway=http")?;
+            let rest = rest.strip_prefix("s").unwrap_or(rest).strip_prefix("://")?;
             rest.split(' ').next()?.parse().ok()
         });
         let Some(address) = address else {

@@ -52,7 +52,7 @@ fn a_plain_user_is_that_user_and_pushes_without_login() -> Result<()> {
     let (instance, at) = start()?;
     let (ada, bob) = (instance.user()?, instance.user()?);
     for user in [&ada, &bob] {
-        ensure!(who(user.command("curl"), at, &[])?.as_deref() == Some(&user.name));
+        ensure!(who(user.command("curl"), at, &[])?.as_deref() == Some(user.name.as_str()));
     }
     // The entry that `up` wrote lets skopeo speak plain HTTP without being told.
     let name = &ada.name;
@@ -190,7 +190,7 @@ fn a_client_that_closes_half_closes_or_resets_is_never_root() -> Result<()> {
     // Whatever was still under way has ended when the registry has answered a few more.
     for _ in 0..5 {
         std::thread::sleep(Duration::from_millis(200));
-        ensure!(who(ada.command("curl"), at, &[])?.as_deref() == Some(&ada.name));
+        ensure!(who(ada.command("curl"), at, &[])?.as_deref() == Some(ada.name.as_str()));
     }
     let usage = format!("http://{at}/api/v1/usage?owner=root");
     let said = process::ok(Command::new("curl").args(["-sf", &usage]))?;

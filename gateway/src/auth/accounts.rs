@@ -98,14 +98,16 @@ impl Accounts {
     async fn ask(&self, key: &str) -> Answer {
         let _process = self.processes.acquire().await.map_err(|error| error.to_string())?;
         let found = getent(&["passwd", "--", key]).await?;
-        let Some((name, uid)) = found.lines().next().and_then(passwd_line) else { return Ok(None) };
+        let Some(line) = found.lines().next().and_then(passwd_line) else { return Ok(None) };
+        let PasswdLine { name, uid, gid } = line;
         if !self.uids.contains(&uid) || is_subordinate(uid) {
             return Ok(None);
         }
         let ids = getent(&["initgroups", "--", &name]).await?;
-        let mut query = vec!["group", "--"];
+        // The primary group is not among those.
+        let mut query = vec!["group", "--", &gid];
         query.extend(ids.split_ascii_whitespace().skip(1));
-        let listed = if query.len() > 2 { getent(&query).await? } else { String::new() };
+        let listed = getent(&query).await?;
         let names = listed.lines().filter_map(|line| line.split(':').next());
         let groups = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
         Ok(Some(Arc::new(Person { name, uid, groups })))
@@ -142,11 +144,20 @@ fn subuid_line(line: &str) -> Option<std::ops::Range<u64>> {
     Some(first..first.checked_add(count)?)
 }
 
-fn passwd_line(line: &str) -> Option<(String, u32)> {
+/// What of a line of passwd(5) is needed.
+#[derive(Debug, PartialEq, Eq)]
+struct PasswdLine {
+    name: String,
+    uid: u32,
+    gid: String,
+}
+
+fn passwd_line(line: &str) -> Option<PasswdLine> {
     let mut fields = line.split(':');
-    let name = fields.next().filter(|name| !name.is_empty())?;
+    let name = fields.next().filter(|name| !name.is_empty())?.to_owned();
     let uid = fields.nth(1)?.parse().ok()?;
-    Some((name.to_owned(), uid))
+    let gid = fields.next().filter(|gid| gid.parse::<u32>().is_ok())?.to_owned();
+    Some(PasswdLine { name, uid, gid })
 }
 
 /// What getent prints; nothing when it finds nothing.
@@ -168,7 +179,9 @@ mod tests {
         assert_eq!(login_defs(text, "SYS_UID_MIN"), None);
         assert_eq!(subuid_line("ada:100000:65536"), Some(100_000..165_536));
         assert_eq!(subuid_line("nonsense"), None);
-        assert_eq!(passwd_line("ada:x:1001:1002::/home/ada:/bin/sh"), Some(("ada".into(), 1001)));
+        let line = passwd_line("ada:x:1001:1002::/home/ada:/bin/sh");
+        let ada = PasswdLine { name: "ada".into(), uid: 1001, gid: "1002".into() };
+        assert_eq!(line, Some(ada));
         assert_eq!(people(Some(0), Some(9)), 1..=9);
     }
 
