@@ -50,7 +50,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<Exit> {
                 .remedy("--listen ADDR:PORT, or listen = \"ADDR:PORT\" in section [gateway]")
                 .into());
         };
-        output::write_out(&format!("ready{} pid={}\n", running.shown(), std::process::id()))?;
+        output::announce(&format!("ready{} pid={}\n", running.shown(), std::process::id()))?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

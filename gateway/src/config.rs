@@ -56,7 +56,7 @@ pub struct Limits {
     pub connections: usize,
     /// Requests of one caller (or one address, for those without a name) at the same time.
     pub requests_per_caller: usize,
-    /// From the first byte of a request to the end of its headers.
+    /// From the end of one request to the end of the next one's headers.
     pub headers_time: Duration,
     /// A body that brings no byte for so long, or a reader that takes none, is cut off.
     pub stall_time: Duration,
@@ -79,7 +79,7 @@ impl Default for Limits {
             blob_bytes: 1 << 40,
             connections: 1024,
             requests_per_caller: 256,
-            headers_time: Duration::from_secs(15),
+            headers_time: Duration::from_secs(30),
             stall_time: Duration::from_secs(60),
             body_rate_min: 1 << 10,
             request_time: Duration::from_secs(120),

@@ -1,7 +1,7 @@
 //! A plain HTTP/1.1 client that sends exactly what it is told: odd paths, half bodies, chunks one
 //! by one. One connection per request, every read and write with a limit.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 

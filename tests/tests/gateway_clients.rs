@@ -168,6 +168,7 @@ fn skopeo(kind: StoreKind) -> Result<()> {
          skopeo sync --dest-tls-verify=false --src dir --dest docker synced $R/ada/again
          skopeo list-tags --tls-verify=false docker://$R/ada/app
          skopeo delete --tls-verify=false docker://$R/ada/app:docker
+         sleep 1
          ! skopeo inspect --tls-verify=false docker://$R2/ada/app:docker
          skopeo inspect --tls-verify=false docker://$R2/ada/app:v1 > /dev/null")?;
     ensure!(said.contains("\"docker\"") && said.contains("\"v1\""), "{said}");
@@ -179,9 +180,11 @@ fn forty_layers(kind: StoreKind) -> Result<()> {
     let shell = Shell { registry: &registry, second: 1 };
     shell.ok("login ada $SECRET $R; login ada $SECRET $R2
          layout in v1 40
-         skopeo copy -q --dest-tls-verify=false oci:in:v1 docker://$R/ada/app:v1
-         skopeo copy -q --src-tls-verify=false docker://$R2/ada/app:v1 oci:out:v1
-         diff -r in/blobs out/blobs")?;
+         skopeo copy -q --preserve-digests --dest-tls-verify=false \
+             oci:in:v1 docker://$R/ada/app:v1
+         skopeo copy -q --preserve-digests --src-tls-verify=false \
+             docker://$R2/ada/app:v1 oci:out:v1
+         for blob in out/blobs/sha256/*; do cmp $blob in/blobs/sha256/$(basename $blob); done")?;
     let image = Client::new(registry.two(), "ada").get("ada/app/manifests/v1")?.is(200)?.json()?;
     ensure!(image["layers"].as_array().map(Vec::len) == Some(40));
     registry.is_consistent()
@@ -197,6 +200,7 @@ fn crane(kind: StoreKind) -> Result<()> {
          crane pull --format oci $R2/ada/app:v1 out
          crane tag $R/ada/app:v1 second
          crane copy $R2/ada/app:v1 $R/ada/copy:v1
+         sleep 1 # what one gateway knows of the other's changes is at most a second old
          crane ls $R2/ada/app
          crane catalog $R2
          crane validate --remote $R2/ada/copy:v1
@@ -222,11 +226,13 @@ fn regctl(kind: StoreKind) -> Result<()> {
          regctl blob get $R2/ada/app $(cat digest) | cmp - large
          echo sbom | regctl artifact put --artifact-type a/sbom --subject $R/ada/app:v1
          echo signed | regctl artifact put --artifact-type a/signature --subject $R/ada/app:v1
+         sleep 1
          regctl artifact list --filter-artifact-type a/sbom --format '{{len .Descriptors}}' \
              $R2/ada/app:v1
          regctl artifact list --format '{{len .Descriptors}}' $R2/ada/app:v1
          regctl artifact get --subject $R2/ada/app:v1 --filter-artifact-type a/sbom
          regctl image copy --referrers $R2/ada/app:v1 $R/ada/copy:v1
+         sleep 1
          regctl artifact list --format '{{len .Descriptors}}' $R/ada/copy:v1
          regctl tag ls $R2/ada/app
          regctl tag rm $R/ada/copy:v1
@@ -260,7 +266,7 @@ fn curl(kind: StoreKind) -> Result<()> {
         fetch -f -C - -o part http://$R/v2/ada/app/blobs/$digest
         cmp part blob
         # With Expect: 100-continue.
-        fetch -f -H 'Expect: 100-continue' -X POST -T blob \
+        fetch -f -H 'Expect: 100-continue' -X POST --data-binary @blob \
             "http://$R/v2/ada/other/blobs/uploads/?digest=$digest"
         fetch -f -I http://$R2/v2/ada/other/blobs/$digest
         "#)?;
@@ -280,7 +286,7 @@ fn nginx(kind: StoreKind) -> Result<()> {
     std::fs::create_dir(&dir)?;
     let (dir, to) = (dir.display(), registry.one());
     let conf = format!(
-        "daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1; user root;
+        "daemon off; master_process off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1; user root;
          events {{}}
          http {{
              access_log {dir}/access.log;
@@ -306,9 +312,11 @@ fn nginx(kind: StoreKind) -> Result<()> {
          for n in $(seq 100); do curl -s http://$P/healthz && break; sleep 0.1; done
          login ada $SECRET $P
          layout in v1 3
-         skopeo copy -q --dest-tls-verify=false oci:in:v1 docker://$P/ada/app:v1
-         skopeo copy -q --src-tls-verify=false docker://$P/ada/app:v1 oci:out:v1
-         diff -r in/blobs out/blobs
+         skopeo copy -q --preserve-digests --dest-tls-verify=false \
+             oci:in:v1 docker://$P/ada/app:v1
+         skopeo copy -q --preserve-digests --src-tls-verify=false \
+             docker://$P/ada/app:v1 oci:out:v1
+         for blob in out/blobs/sha256/*; do cmp $blob in/blobs/sha256/$(basename $blob); done
          crane auth login $P -u ada -p $SECRET
          crane validate --remote $P/ada/app:v1
          curl -sS -D - -o /dev/null -u ada:$SECRET -X POST http://$P/v2/ada/app/blobs/uploads/ \

@@ -37,6 +37,11 @@ fn start_with(kind: StoreKind, options: Options) -> Result<(Registry, Client, Cl
     Ok((registry, one, two))
 }
 
+/// What one gateway knows of the other's changes is at most a second old.
+fn settle() {
+    std::thread::sleep(std::time::Duration::from_secs(1));
+}
+
 fn is_served(client: &Client, blob: &Blob, digest: &str) -> Result<()> {
     let path = format!("{REPO}/blobs/{digest}");
     let head = client.head(&path)?.is(200)?;
@@ -339,6 +344,7 @@ fn pages(kind: StoreKind) -> Result<()> {
     for tag in ["t10", "t2", "T9", "_x", "latest"] {
         one.put_manifest(REPO, tag, &value)?.is(201)?;
     }
+    settle();
     let all = ["T9", "_x", "latest", "t0", "t10", "t2"];
     ensure!(two.tags(REPO)? == all);
     let mut path = format!("/v2/{REPO}/tags/list?n=2");
@@ -366,6 +372,7 @@ fn pages(kind: StoreKind) -> Result<()> {
         one.push_image(repo, "v", 0, 2)?;
     }
     Client::new(registry.one(), "bob").push_image("bob/x", "v", 0, 3)?;
+    settle();
     let catalog = |client: &Client, query: &str| -> Result<Value> {
         Ok(client.get(&format!("_catalog{query}"))?.is(200)?.json()?["repositories"].clone())
     };
@@ -381,6 +388,7 @@ fn referrers(kind: StoreKind) -> Result<()> {
     let (registry, one, two) = start(kind)?;
     let nobody = Blob::new("nobody");
     let list = |subject: &Blob, query: &str| -> Result<(Value, bool)> {
+        settle();
         let answer = two.get(&format!("{REPO}/referrers/{}{query}", subject.digest))?.is(200)?;
         ensure!(answer.needs("Content-Type")? == INDEX);
         let applied = answer.header("OCI-Filters-Applied") == Some("artifactType");
@@ -457,6 +465,8 @@ fn deletes(kind: StoreKind) -> Result<()> {
     two.delete(&format!("{REPO}/manifests/v2"))?.is(202)?;
     two.head(&format!("{REPO}/manifests/v2"))?.is(404)?;
     one.delete(&format!("{REPO}/manifests/v2"))?.is(404)?;
+    settle();
+    one.head(&format!("{REPO}/manifests/v2"))?.is(404)?;
     ensure!(two.tags(REPO)? == ["v1"]);
     let index = json!({
         "schemaVersion": 2, "mediaType": INDEX,
@@ -467,6 +477,8 @@ fn deletes(kind: StoreKind) -> Result<()> {
     one.delete(&path)?.is(405)?;
     one.delete(&format!("{REPO}/manifests/{}", Blob::new(index.to_string()).digest))?.is(202)?;
     one.delete(&path)?.is(202)?;
+    one.head(&path)?.is(404)?;
+    settle();
     two.head(&path)?.is(404)?;
     two.head(&format!("{REPO}/manifests/v1"))?.is(404)?;
     two.delete(&format!("{REPO}/blobs/{layer}"))?.is(202)?;

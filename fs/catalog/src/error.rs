@@ -75,7 +75,7 @@ pub enum CatalogError {
         /// As announced.
         expected: Digest,
         /// As reckoned.
-        found: Digest,
+        found: Box<Digest>,
     },
     /// It would exceed the owner's quota. Nothing was stored.
     #[error(
@@ -99,7 +99,7 @@ pub enum CatalogError {
         /// What was to be removed.
         digest: Digest,
         /// A manifest that names it.
-        by: Digest,
+        by: Box<Digest>,
     },
     /// A name belongs to somebody else; an administrator must decide.
     #[error("the name {owner} is taken: {why}")]

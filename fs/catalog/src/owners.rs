@@ -209,13 +209,9 @@ impl Catalog {
         create: bool,
     ) -> Result<Owner> {
         match &self.view(name.as_str()).await?.owner {
-            Some(owner) => {
-                if claim(owner, identity)?.is_none() {
-                    return Ok(owner.clone());
-                }
-            }
+            Some(owner) if claim(owner, identity)?.is_none() => return Ok(owner.clone()),
             None if !create => return Err(CatalogError::not_found(What::Owner, name)),
-            None => {}
+            Some(_) | None => {}
         }
         let (wanted, now_ms) = (identity.clone(), self.now_ms());
         let of = name.clone();

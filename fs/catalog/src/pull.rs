@@ -20,6 +20,8 @@ use crate::options::MANIFEST_BYTES_MAX;
 use crate::repo::{Entry, Repo, RepoOp};
 use crate::types::{BlobInfo, Caller, Manifest, ManifestInfo, Permission, ReadOptions, Referrer};
 
+/// Repositories of one owner that it tries.
+const CANDIDATES_MAX: usize = 4;
 /// How often a blob may be removed and pushed again under a reader.
 const RECORD_TRIES: u32 = 4;
 /// Ledgers that a search for a blob looks into at most.
@@ -213,11 +215,15 @@ impl Catalog {
             if looked > LEDGERS_MAX {
                 break;
             }
-            let look =
-                |ledger: &Ledger| ledger.repos_with(digest).find(|repo| may_read(repo)).cloned();
-            let found = self.ledger(owner.as_str()).look(self.age_max(), look).await?;
-            if found.is_some() {
-                return Ok(found);
+            let look = |ledger: &Ledger| {
+                let all = ledger.repos_about(digest).filter(may_read);
+                all.take(CANDIDATES_MAX).collect::<Vec<_>>()
+            };
+            let candidates = self.ledger(owner.as_str()).look(self.age_max(), look).await?;
+            for repo in candidates {
+                if self.repo(&repo).look(self.age_max(), |state| state.holds(digest)).await? {
+                    return Ok(Some(repo));
+                }
             }
         }
         Ok(None)

@@ -46,6 +46,15 @@ pub(crate) enum Verdict<T> {
     NeedsIntent,
 }
 
+impl<T> Verdict<T> {
+    fn done(self) -> Option<T> {
+        match self {
+            Verdict::Done(done) => Some(done),
+            Verdict::Voided | Verdict::Unlisted | Verdict::NeedsIntent => None,
+        }
+    }
+}
+
 /// Under what protection a repository is changed.
 enum Cover {
     Intent(Intended),
@@ -83,7 +92,7 @@ impl Catalog {
             let (expected, bytes) = (manifest.digest, manifest.bytes.clone());
             let found = hash(expected, bytes).await;
             if found != expected {
-                return Err(CatalogError::DigestMismatch { expected, found });
+                return Err(CatalogError::DigestMismatch { expected, found: Box::new(found) });
             }
             for _ in 0..RACES_MAX {
                 if let Some(stored) = this.try_put_manifest(&repo, &manifest).await? {
@@ -114,35 +123,45 @@ impl Catalog {
         let look = |state: &Repo| (state.manifests.contains_key(&manifest.digest), state.listed);
         let (is_there, listed) = slot.look(self.age_max(), look).await?;
         let digests = vec![(manifest.digest, manifest.bytes.len() as u64)];
-        let cover = if is_there {
-            Cover::Note { _changing: self.noted_change(&repo.owner()).await? }
+        let list = async {
+            match listed {
+                Some(_) => Ok(None),
+                None => self.list(repo).await.map(Some),
+            }
+        };
+        let (cover, listed) = if is_there {
+            let cover = Cover::Note { _changing: self.noted_change(&repo.owner()).await? };
+            (cover, list.await?)
         } else {
             let intended = self.intend(IntentKind::Link, repo, digests.clone(), None).await?;
-            self.ensure_bytes(&manifest.digest, &manifest.bytes).await?;
-            Cover::Intent(intended)
-        };
-        let listed = match listed {
-            Some(_) => None,
-            None => Some(self.list(repo).await?),
+            let bytes = async {
+                self.ensure_bytes(&manifest.digest, &manifest.bytes).await?;
+                list.await
+            };
+            let (intended, listed) = self.behind(intended, bytes).await?;
+            (Cover::Intent(intended), listed)
         };
         let done = self.store_manifest(repo, manifest, cover.id(), listed).await;
-        let answer = match done {
-            Ok(Committed { answer: Verdict::Done(stored), seq }) => {
-                if let Cover::Intent(intended) = cover {
-                    self.settle(intended, Catalog::seen(&digests, true, seq)).await;
-                }
-                return Ok(Some(stored));
-            }
-            Ok(_) => Ok(None),
-            Err(error) => Err(error),
+        let cover = match cover {
+            Cover::Intent(intended) => intended,
+            Cover::Note { .. } => return Ok(done?.answer.done()),
         };
-        // Nothing was changed, unless nobody knows: then others finish it.
-        if let Cover::Intent(intended) = cover
-            && !matches!(answer, Err(CatalogError::Unavailable { .. }))
-        {
-            self.abandon(intended).await;
+        match done {
+            Ok(Committed { answer: Verdict::Done(stored), seq }) => {
+                self.settle(cover, Catalog::seen(&digests, true, seq)).await;
+                Ok(Some(stored))
+            }
+            Ok(_) => {
+                self.abandon(cover).await;
+                Ok(None)
+            }
+            // Nobody knows: others finish it.
+            Err(error @ CatalogError::Unavailable { .. }) => Err(error),
+            Err(error) => {
+                self.observe(cover).await;
+                Err(error)
+            }
         }
-        answer
     }
 
     async fn store_manifest(
@@ -284,10 +303,9 @@ impl Catalog {
             for _ in 0..RACES_MAX {
                 let digests = vec![(digest, info.size)];
                 let intended = this.intend(IntentKind::Link, &to, digests, None).await?;
-                if this.inner.blobs.revive(&digest).await?.is_none() {
-                    this.abandon(intended).await;
-                    return Err(missing());
-                }
+                let revived = this.inner.blobs.revive(&digest);
+                let revive = async { revived.await?.ok_or_else(missing) };
+                let (intended, _) = this.behind(intended, revive).await?;
                 if this.link(intended, info).await? {
                     return Ok(info);
                 }

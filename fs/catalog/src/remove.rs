@@ -21,6 +21,8 @@ pub(crate) struct Removed<T> {
     pub(crate) seen: Vec<(Digest, bool)>,
 }
 
+type Decision<T> = Result<Decided<RepoOp, Removed<T>>>;
+
 impl Catalog {
     /// Removes a tag; its manifest stays for a while.
     ///
@@ -56,7 +58,7 @@ impl Catalog {
                 return Err(CatalogError::not_found(What::Manifest, d));
             }
             match state.parent_of(&d) {
-                Some(by) => Err(CatalogError::InUse { digest: d, by }),
+                Some(by) => Err(CatalogError::InUse { digest: d, by: Box::new(by) }),
                 None => Ok(()),
             }
         };
@@ -81,7 +83,7 @@ impl Catalog {
                 return Err(CatalogError::not_found(What::Blob, d));
             }
             match state.user_of(&d) {
-                Some(by) => Err(CatalogError::InUse { digest: d, by }),
+                Some(by) => Err(CatalogError::InUse { digest: d, by: Box::new(by) }),
                 None => Ok(()),
             }
         };
@@ -143,7 +145,7 @@ impl Catalog {
         repo: &RepoName,
         digests: Vec<Digest>,
         check: impl Fn(&Repo) -> Result<()> + Send + 'static,
-        mut decide: impl FnMut(&Repo, Moment) -> Result<Decided<RepoOp, Removed<T>>> + Send + 'static,
+        mut decide: impl FnMut(&Repo, Moment) -> Decision<T> + Send + 'static,
     ) -> Result<T> {
         let (this, repo) = (self.clone(), repo.clone());
         Catalog::detached(async move {
@@ -167,7 +169,7 @@ impl Catalog {
                 Ok(removed) => removed,
                 Err(error) => {
                     if !matches!(error, CatalogError::Unavailable { .. }) {
-                        this.abandon(intended).await;
+                        this.observe(intended).await;
                     }
                     return Err(error);
                 }

@@ -267,6 +267,42 @@ impl Catalog {
         digests.iter().map(|(d, _)| Seen { d: *d, here, seq }).collect()
     }
 
+    /// Does what comes between an intent and its repository; when that fails the intent ends.
+    pub(crate) async fn behind<T>(
+        &self,
+        intended: Intended,
+        run: impl Future<Output = Result<T>>,
+    ) -> Result<(Intended, T)> {
+        match run.await {
+            Ok(done) => Ok((intended, done)),
+            Err(error) => {
+                self.abandon(intended).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends an intent whose repository refused, by what the repository says now: an earlier try
+    /// may have been carried out without anybody's hearing of it.
+    pub(crate) async fn observe(&self, intended: Intended) {
+        let Intended { id, repo, changing } = intended;
+        let owner = repo.owner();
+        let look = {
+            let id = id.clone();
+            move |ledger: &Ledger| ledger.intents.get(&id).cloned()
+        };
+        let ledger = self.ledger(owner.as_str());
+        let done = match ledger.look(Duration::ZERO, look).await {
+            Ok(Some(intent)) => self.finish_intent(&owner, &id, &intent).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::debug!(%error, %repo, "an intent is left for others to finish");
+        }
+        drop(changing);
+    }
+
     /// Ends an intent whose repository was surely not changed.
     pub(crate) async fn abandon(&self, intended: Intended) {
         self.settle(intended, Vec::new()).await;

@@ -12,7 +12,7 @@ use yadokari_catalog::{Permission, RepoName};
 use super::app::App;
 use super::failure::Failure;
 use super::request::{self, Connection};
-use crate::auth::{Action, Caller, ChallengeError, RequestFacts, Scope};
+use crate::auth::{Action, Caller, ChallengeError, RequestFacts, Scope, Who};
 use crate::oci::{ApiError, Code, Query};
 use crate::registry::{About, explain};
 
@@ -79,15 +79,21 @@ impl Call {
         Err(ApiError::new(Code::Denied).into())
     }
 
-    /// May the caller read there? For mounting, where the answer is no answer.
+    /// May the caller mount from there? A person's rights count, not the scopes of their token:
+    /// a client asks for those of the repositories that it knows of, and a mount that finds its
+    /// own source is of one that it does not know. Robots stay below their ceiling.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn can_read(&self, repo: &RepoName) -> Result<bool, Failure> {
-        if !self.caller.ceiling_allows(repo.as_str(), Action::Pull) {
+    pub async fn may_mount_from(&self, repo: &RepoName) -> Result<bool, Failure> {
+        let robot = matches!(self.caller.who, Who::Robot(_));
+        if robot && !self.caller.ceiling_allows(repo.as_str(), Action::Pull) {
             return Ok(false);
         }
-        Ok(self.permission(repo, Action::Pull).await? >= Permission::Read)
+        let caller = self.caller.for_catalog();
+        let permission = self.app.registry.catalog.permission(&caller, repo).await;
+        let permission = permission.map_err(|error| explain(About::Repository, error))?;
+        Ok(permission >= Permission::Read)
     }
 
     async fn permission(&self, repo: &RepoName, action: Action) -> Result<Permission, Failure> {
@@ -142,7 +148,7 @@ impl Call {
     ///
     /// # Errors
     /// A challenge; what the store says.
-    pub async fn can_read_or_challenge(&self, repo: &RepoName) -> Result<bool, Failure> {
+    pub async fn can_read(&self, repo: &RepoName) -> Result<bool, Failure> {
         Ok(self.permission(repo, Action::Pull).await? >= Permission::Read)
     }
 

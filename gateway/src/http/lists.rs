@@ -69,7 +69,7 @@ pub async fn referrers(
     let query = call.query()?;
     let filter = query.get("artifactType");
     let last = query.get("last");
-    let found = if call.caller.is_anonymous() || call.can_read_or_challenge(repo).await? {
+    let found = if call.caller.is_anonymous() || call.can_read(repo).await? {
         call.may_read(repo, About::Repository).await?;
         Some(call.app.registry.referrers(repo, subject, filter, last).await?)
     } else {

@@ -78,7 +78,7 @@ async fn mount(
         None => catalog.find_blob(&call.caller.for_catalog(), &digest).await.map_err(failed)?,
     };
     let Some(from) = from else { return Ok(None) };
-    if from != *repo && !call.can_read(&from).await? {
+    if from != *repo && !call.may_mount_from(&from).await? {
         return Ok(None);
     }
     let change = {

@@ -80,9 +80,7 @@ impl Round<'_> {
             self.pause().await?;
         }
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            for folder in folders.clone() {
-                let below = [RECORDS, algorithm.name(), &format!("{folder:02x}")];
-                let below = Path::from_iter(below);
+            for below in self.folders(algorithm, &folders).await? {
                 let meta = &*self.catalog.inner.store.meta;
                 for (path, _, _) in self.catalog.objects(meta, &below).await? {
                     let Some(digest) = record_digest(&path) else {
@@ -98,6 +96,21 @@ impl Round<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The folders of an algorithm's records that there are, of those wanted.
+    async fn folders(
+        &self,
+        algorithm: Algorithm,
+        wanted: &std::ops::Range<usize>,
+    ) -> Result<Vec<Path>> {
+        let below = Path::from_iter([RECORDS, algorithm.name()]);
+        let found = self.catalog.folders(&*self.catalog.inner.store.meta, &below).await?;
+        let is_wanted = |folder: &Path| {
+            let number = folder.filename().and_then(|name| usize::from_str_radix(name, 16).ok());
+            number.is_some_and(|number| wanted.contains(&number))
+        };
+        Ok(found.into_iter().filter(is_wanted).collect())
     }
 
     async fn record(

@@ -123,13 +123,20 @@ impl Catalog {
 
     /// Owners with anything on the store, by name.
     pub(crate) async fn owners_on_store(&self) -> Result<Vec<OwnerName>> {
-        let below = Path::from("owners");
-        let found = self.inner.store.meta.list_with_delimiter(Some(&below)).await;
-        let found = found.map_err(|e| CatalogError::store("listing", &below, e))?;
-        let names = found.common_prefixes.iter().filter_map(|prefix| prefix.filename());
+        let found = self.folders(&*self.inner.store.meta, &Path::from("owners")).await?;
+        let names = found.iter().filter_map(|folder| folder.filename());
         let mut names: Vec<OwnerName> = names.filter_map(|name| name.parse().ok()).collect();
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// What lies directly below a prefix and has objects below itself.
+    pub(crate) async fn folders(&self, store: &dyn ObjectStore, below: &Path) -> Result<Vec<Path>> {
+        let list = || async {
+            let found = store.list_with_delimiter(Some(below)).await;
+            found.map_err(|e| CatalogError::store("listing", below, e))
+        };
+        Ok(self.inner.writer.again(list).await?.common_prefixes)
     }
 
     /// Every object below a prefix, each with when it was written, in milliseconds since 1970.

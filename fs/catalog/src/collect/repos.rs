@@ -54,12 +54,12 @@ impl Round<'_> {
             self.report.unlinked += links;
             return Ok(());
         }
-        let unused = !state.unused_links(&ages).is_empty();
         drop(state);
         for batch in due.chunks(INTENT_DIGESTS_MAX) {
             self.take(repo, batch).await?;
         }
-        if unused {
+        let unused = |state: &Repo| !state.unused_links(&ages).is_empty();
+        if self.catalog.repo(repo).look(self.catalog.age_max(), unused).await? {
             self.condemn_links(repo).await?;
         }
         self.catalog.unlist_if_empty(repo).await?;

@@ -24,10 +24,8 @@ impl Round<'_> {
     /// Uploads that have parts and no session.
     pub(super) async fn stray_candidates(&self) -> Result<HashSet<UploadId>> {
         let store = &self.catalog.inner.store;
-        let below = Path::from(PARTS);
-        let found = store.data.list_with_delimiter(Some(&below)).await;
-        let found = found.map_err(|e| CatalogError::store("listing", &below, e))?;
-        let ids = found.common_prefixes.iter().filter_map(|prefix| prefix.filename());
+        let found = self.catalog.folders(&*store.data, &Path::from(PARTS)).await?;
+        let ids = found.iter().filter_map(|folder| folder.filename());
         let mut ids: HashSet<UploadId> = ids.filter_map(|id| id.parse().ok()).collect();
         let sessions = self.catalog.objects(&*store.meta, &Path::from(SESSIONS)).await?;
         for session in sessions.iter().filter_map(|(path, _, _)| session_at(path)) {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use yadokari_store::fault::{Action, Fault, FaultPlan, OpKind};
 use yadokari_store::{Kind, Store};
 
@@ -40,6 +41,9 @@ const REPOS: [&str; 4] = ["alice/app", "alice/other", "staff/base", "staff/base/
 const TAGS: [&str; 3] = ["latest", "v1", "v2"];
 const QUOTA: u64 = 1_200_000;
 
+/// Instances that are alive, and the number of the next one.
+type Instances = Arc<Mutex<(Vec<Instance>, u64)>>;
+
 /// Where a tag may point.
 type Tags = BTreeMap<(RepoName, Tag), BTreeSet<Option<Digest>>>;
 
@@ -47,7 +51,8 @@ struct Actor {
     number: u64,
     random: SeededRandomness,
     world: Arc<World>,
-    instances: Vec<Instance>,
+    instances: Instances,
+    fault: f64,
     tags: Tags,
     made: Vec<(RepoName, Digest)>,
     log: Vec<String>,
@@ -60,20 +65,21 @@ struct Actor {
 pub async fn churn(store: &Store, how: Churn) {
     let options = Options {
         head_age_max: Duration::from_millis(200),
-        retry_time: Duration::from_secs(20),
+        retry_time: Duration::from_secs(4),
         reserve_step_bytes: 100_000,
         ..Options::default()
     };
     let world = Arc::new(World::new(store, how.seed, options));
-    let instances: Vec<Instance> = (0..how.instances).map(|n| world.instance(n)).collect();
+    let first: Vec<Instance> = (0..how.instances).map(|n| world.instance(n)).collect();
     for owner in OWNERS {
         let quota = Quota::Bytes(QUOTA);
-        instances[0].catalog.set_quota(&name(owner), quota).await.expect("a quota");
+        first[0].catalog.set_quota(&name(owner), quota).await.expect("a quota");
     }
-    for (number, instance) in instances.iter().enumerate() {
+    for (number, instance) in first.iter().enumerate() {
         let seed = how.seed.wrapping_add(number as u64);
         instance.faults.arm(faults(seed, how.fault));
     }
+    let instances: Instances = Arc::new(Mutex::new((first, how.instances)));
     let stop = Arc::new(AtomicBool::new(false));
     let watcher = tokio::spawn(watch(world.instance(1000), Arc::clone(&stop)));
     let mut actors = tokio::task::JoinSet::new();
@@ -82,7 +88,8 @@ pub async fn churn(store: &Store, how: Churn) {
             number,
             random: SeededRandomness::new(how.seed ^ (number + 1).wrapping_mul(0xABCD_EF01)),
             world: Arc::clone(&world),
-            instances: instances.clone(),
+            instances: Arc::clone(&instances),
+            fault: how.fault,
             tags: Tags::new(),
             made: Vec::new(),
             log: Vec::new(),
@@ -93,7 +100,8 @@ pub async fn churn(store: &Store, how: Churn) {
     stop.store(true, Ordering::SeqCst);
     let most = watcher.await.expect("the watcher watched");
     assert!(most <= QUOTA, "seed {}: {most} bytes of {QUOTA}", how.seed);
-    for instance in &instances {
+    let left = instances.lock().0.clone();
+    for instance in left {
         instance.faults.disarm();
         instance.catalog.flush().await.expect("settled");
     }
@@ -163,7 +171,20 @@ async fn clear(world: &World, instance: &Instance, seed: u64) {
 
 impl Actor {
     fn instance(&self) -> Instance {
-        self.instances[self.random.below(self.instances.len() as u64) as usize].clone()
+        let alive = &self.instances.lock().0;
+        alive[self.random.below(alive.len() as u64) as usize].clone()
+    }
+
+    /// Kills an instance at whatever it is doing, and starts another in its place.
+    fn kill(&mut self) {
+        let mut instances = self.instances.lock();
+        let (alive, next) = &mut *instances;
+        let which = self.random.below(alive.len() as u64) as usize;
+        alive[which].faults.crash();
+        alive[which] = self.world.instance(*next);
+        alive[which].faults.arm(faults(*next, self.fault));
+        *next += 1;
+        self.log.push(format!("{} kills an instance", self.number));
     }
 
     fn repo(&self) -> RepoName {
@@ -199,7 +220,8 @@ impl Actor {
 
     async fn run(mut self, steps: u64) -> Self {
         for _ in 0..steps {
-            match self.random.below(20) {
+            match self.random.below(21) {
+                20 => self.kill(),
                 0..=6 => self.push_image().await,
                 7 => self.push_and_leave().await,
                 8..=9 => self.mount().await,

@@ -1,6 +1,6 @@
 //! The state of a ledger, and what each operation does to it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::op::{IntentKind, LedgerOp, Seen};
 use crate::digest::Digest;
@@ -83,10 +83,20 @@ impl Ledger {
         self.held.keys()
     }
 
-    /// Repositories where a digest is linked.
+    /// Repositories where a digest is linked, as far as is settled.
     pub(crate) fn repos_with(&self, digest: &Digest) -> impl Iterator<Item = &RepoName> {
         let marks = self.held.get(digest).map(|held| &held.marks);
         marks.into_iter().flatten().filter(|(_, mark)| mark.here).map(|(repo, _)| repo)
+    }
+
+    /// Repositories where a digest is linked or may be by now.
+    pub(crate) fn repos_about(&self, digest: &Digest) -> impl Iterator<Item = RepoName> {
+        let has = |intent: &&Intent| intent.digests.iter().any(|(named, _)| named == digest);
+        let is_moving = self.held.get(digest).is_some_and(|held| held.intents > 0);
+        let intents = self.intents.values().filter(move |_| is_moving).filter(has);
+        let about: BTreeSet<RepoName> =
+            self.repos_with(digest).chain(intents.map(|intent| &intent.repo)).cloned().collect();
+        about.into_iter()
     }
 
     /// Every link that is settled: repository, digest, length.

@@ -354,7 +354,11 @@ impl Writer {
         let start = tokio::time::Instant::now();
         let mut pause = PAUSE_FIRST;
         loop {
-            match run().await {
+            let done = match tokio::time::timeout(self.request_time, run()).await {
+                Ok(done) => done,
+                Err(_elapsed) => Err(CatalogError::busy("asking", "the store")),
+            };
+            match done {
                 Err(CatalogError::Unavailable { .. })
                     if start.elapsed() + pause < self.retry_time => {}
                 other => return other,

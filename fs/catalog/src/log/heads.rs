@@ -19,10 +19,12 @@ const SLOT_BYTES: u64 = 512;
 /// New slots between two looks at the bound.
 const TRIM_EVERY: u64 = 64;
 
+type Shard<S> = HashMap<Arc<str>, Arc<Slot<S>>>;
+
 /// Logs by name. What is in use stays, whatever the bound.
 #[derive(Debug)]
 pub(crate) struct Heads<S: State> {
-    shards: [RwLock<HashMap<Arc<str>, Arc<Slot<S>>>>; SHARDS],
+    shards: [RwLock<Shard<S>>; SHARDS],
     hash: RandomState,
     meta: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
@@ -77,6 +79,8 @@ impl<S: State> Heads<S> {
             return;
         }
         all.sort_unstable();
+        // One that is larger than the bound would be read again and again.
+        all.pop();
         for (_, at, name, weight) in all {
             if bytes <= self.bytes_max / 8 * 7 {
                 break;

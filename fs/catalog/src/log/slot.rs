@@ -18,6 +18,11 @@ use crate::seam::Clock;
 
 /// How often a snapshot may be gone because the head names another by now.
 const SNAPSHOT_RACES_MAX: u32 = 20;
+/// Who asks waits no longer for one answer of the store, and for so many of them: everybody who
+/// wants this log waits along.
+const READ_TIME: Duration = Duration::from_secs(15);
+const READ_TRIES: u32 = 3;
+const READ_PAUSE: Duration = Duration::from_millis(20);
 /// A snapshot beyond this is none of ours.
 const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
 /// Magic and checksum before a sealed object's content.
@@ -128,9 +133,18 @@ impl<S: State> Slot<S> {
                 return Ok(known.clone());
             }
         }
-        let as_of = self.clock.monotonic();
-        let fresh = self.read(known, as_of).await?;
-        Ok(self.learn(fresh))
+        let mut tries = 0;
+        loop {
+            let as_of = self.clock.monotonic();
+            let read = tokio::time::timeout(READ_TIME, self.read(known.clone(), as_of)).await;
+            tries += 1;
+            match read.unwrap_or_else(|_| Err(CatalogError::busy("reading", &self.path))) {
+                Err(CatalogError::Unavailable { .. }) if tries < READ_TRIES => {
+                    tokio::time::sleep(READ_PAUSE * tries).await;
+                }
+                other => return other.map(|fresh| self.learn(fresh)),
+            }
+        }
     }
 
     async fn read(&self, known: Option<Known<S>>, as_of: Duration) -> Result<Known<S>> {

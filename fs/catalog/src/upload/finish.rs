@@ -44,17 +44,10 @@ pub(super) async fn finish(
             let digests = vec![(digest, info.size)];
             let intended =
                 catalog.intend(IntentKind::Link, &closing.repo, digests, Some(&id)).await?;
-            let recorded = match record(&catalog, &id, &mut cell, &closing, &digest).await {
-                Ok(recorded) => recorded,
-                Err(error) => {
-                    // Nothing was linked yet, whatever else happened.
-                    catalog.abandon(intended).await;
-                    return Err(error);
-                }
-            };
+            let record = record(&catalog, &id, &mut cell, &closing, &digest);
+            let (intended, recorded) = catalog.behind(intended, record).await?;
             if catalog.link(intended, info).await? {
-                let kept = recorded.then_some(&closing.parts);
-                if let Err(error) = catalog.clear_closed(&id, &cell.value, kept).await {
+                if let Err(error) = catalog.clear_closed(&id, &closing, recorded).await {
                     tracing::debug!(%error, %id, "an ended session stays until it expires");
                 }
                 return Ok(info);
@@ -109,15 +102,11 @@ async fn record(
 }
 
 impl Catalog {
-    /// Clears away a session whose blob is linked, by whoever ended it.
-    async fn clear_closed(
-        &self,
-        id: &UploadId,
-        session: &Session,
-        kept: Option<&Parts>,
-    ) -> Result<()> {
+    /// Clears away a session whose blob is linked, by whoever ended it. `has_parts` says that the
+    /// blob's record has its parts.
+    async fn clear_closed(&self, id: &UploadId, session: &Session, has_parts: bool) -> Result<()> {
         let meta = &*self.inner.store.meta;
-        if kept.is_none() {
+        if !has_parts {
             // The parts are nobody's; they are removed before the head that names them.
             for path in session.parts.paths() {
                 self.delete(&*self.inner.store.data, &path).await?;

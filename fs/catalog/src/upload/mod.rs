@@ -156,7 +156,7 @@ impl Catalog {
         }
         let found = Hasher::digest(digest.algorithm(), &bytes);
         if found != *digest {
-            return Err(CatalogError::DigestMismatch { expected: *digest, found });
+            return Err(CatalogError::DigestMismatch { expected: *digest, found: Box::new(found) });
         }
         self.put_verified(repo, *digest, bytes, None).await
     }
@@ -176,7 +176,8 @@ impl Catalog {
                 let digests = vec![(digest, info.size)];
                 let intended =
                     this.intend(IntentKind::Link, &repo, digests, upload.as_ref()).await?;
-                this.inner.blobs.ensure_inline(&digest, &bytes).await?;
+                let ensure = this.inner.blobs.ensure_inline(&digest, &bytes);
+                let (intended, ()) = this.behind(intended, ensure).await?;
                 if this.link(intended, info).await? {
                     return Ok(info);
                 }

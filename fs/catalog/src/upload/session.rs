@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
@@ -102,13 +101,9 @@ impl Catalog {
         let kept: HashSet<Path> = kept.into_iter().flat_map(Parts::paths).collect();
         if !session.parts.list.is_empty() || matches!(session.stage, Stage::Ended { .. }) {
             let below = Path::from_iter([PARTS, id.as_str()]);
-            let failed = |e| CatalogError::store("listing", &below, e);
-            let mut found = store.data.list(Some(&below));
-            let mut paths = Vec::new();
-            while let Some(meta) = found.try_next().await.map_err(failed)? {
-                paths.push(meta.location);
-            }
-            for path in paths.into_iter().filter(|path| !kept.contains(path)) {
+            let found = self.objects(&*store.data, &below).await?;
+            let paths = found.into_iter().map(|(path, _, _)| path);
+            for path in paths.filter(|path| !kept.contains(path)) {
                 self.delete(&*store.data, &path).await?;
             }
         }

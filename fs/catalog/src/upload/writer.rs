@@ -278,7 +278,9 @@ impl UploadWriter {
         };
         match found == *digest {
             true => Ok(()),
-            false => Err(CatalogError::DigestMismatch { expected: *digest, found }),
+            false => {
+                Err(CatalogError::DigestMismatch { expected: *digest, found: Box::new(found) })
+            }
         }
     }
 
