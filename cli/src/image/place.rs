@@ -1,6 +1,6 @@
 //! Which registry is meant: an option, a name, the one that runs here, what Podman knows.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use toml_edit::{DocumentMut, Item};
 
@@ -93,7 +93,7 @@ fn calls_insecure(file: &Path, host: &str) -> bool {
     entries(file).iter().any(|(location, insecure)| location == host && *insecure)
 }
 
-fn first_location(file: &PathBuf) -> Option<String> {
+fn first_location(file: &Path) -> Option<String> {
     entries(file).into_iter().next().map(|(location, _)| location)
 }
 
