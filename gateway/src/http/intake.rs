@@ -121,7 +121,6 @@ impl Intake {
     }
 
     /// The body as it is now, to be drained.
-    #[must_use]
     pub fn into_body(self) -> Incoming {
         self.body
     }

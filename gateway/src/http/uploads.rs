@@ -56,8 +56,7 @@ pub async fn post(
         let call = Arc::clone(&call);
         async move {
             let new = NewUpload { who: call.caller.label(), algorithm, size: None };
-            let upload = call.app.registry.catalog.begin_upload(&repo, new).await;
-            Ok(upload.map_err(failed)?)
+            call.app.registry.catalog.begin_upload(&repo, new).await.map_err(failed)
         }
     };
     let upload = whole(begin).await?;

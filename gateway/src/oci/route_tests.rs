@@ -27,11 +27,8 @@ fn every_endpoint_of_the_specification_is_known() {
         ("_oci/ext/discover".into(), Route::Extensions),
         ("a/tags/list".into(), Route::Tags(repo("a"))),
         ("a/b/c/manifests/v1.0_x-y".into(), Route::Manifest(repo("a/b/c"), tag("v1.0_x-y"))),
-        (
-            format!("a/manifests/{SHA256}"),
-            Route::Manifest(repo("a"), Reference::Digest(digest.clone())),
-        ),
-        (format!("a/blobs/{SHA256}"), Route::Blob(repo("a"), digest.clone())),
+        (format!("a/manifests/{SHA256}"), Route::Manifest(repo("a"), Reference::Digest(digest))),
+        (format!("a/blobs/{SHA256}"), Route::Blob(repo("a"), digest)),
         ("a/blobs/uploads/".into(), Route::Uploads(repo("a"))),
         ("a/blobs/uploads".into(), Route::Uploads(repo("a"))),
         ("a/blobs/uploads/x-1".into(), Route::Upload(repo("a"), "x-1".into())),
