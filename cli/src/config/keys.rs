@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::Settings;
+use super::{Settings, gateway};
 use crate::exit::Failure;
 use crate::size::{parse_bytes, parse_count, parse_duration};
 
@@ -11,7 +11,7 @@ use crate::size::{parse_bytes, parse_count, parse_duration};
 const DISTANCE_MAX: usize = 3;
 
 /// Every key, as `section.name`.
-pub const KEYS: [&str; 18] = [
+pub const KEYS: [&str; 37] = [
     "data",
     "store",
     "log",
@@ -30,6 +30,25 @@ pub const KEYS: [&str; 18] = [
     "timing.commit",
     "timing.flush",
     "timing.store_timeout",
+    "gateway.listen",
+    "gateway.metrics_listen",
+    "gateway.external_url",
+    "gateway.tls_certificate",
+    "gateway.tls_key",
+    "gateway.trusted_proxies",
+    "gateway.sparse",
+    "gateway.quota",
+    "gateway.transfer_memory",
+    "gateway.cache_memory",
+    "gateway.blob_max",
+    "gateway.connections_max",
+    "gateway.requests_max",
+    "gateway.stall_time",
+    "gateway.shutdown_time",
+    "gateway.upload_expiry",
+    "gateway.untagged_expiry",
+    "gateway.collect_grace",
+    "gateway.collect_interval",
 ];
 
 /// Sets one key from its text.
@@ -62,6 +81,9 @@ pub fn apply(settings: &mut Settings, key: &str, value: &str) -> Result<(), Stri
         "timing.commit" => s.timing_commit = parse_duration(value)?,
         "timing.flush" => s.timing_flush = parse_duration(value)?,
         "timing.store_timeout" => s.timing_store_timeout = parse_duration(value)?,
+        gateway if gateway.starts_with(gateway::SECTION) => {
+            return s.gateway.apply(gateway, value);
+        }
         unknown => unreachable!("`{unknown}` is not in KEYS"),
     }
     Ok(())
@@ -106,6 +128,6 @@ fn kept(value: &str) -> Result<u32, String> {
     if number > KEPT_MAX { Err(format!("at most {KEPT_MAX}")) } else { Ok(number) }
 }
 
-fn not_zero(value: u64) -> Result<u64, String> {
+pub(super) fn not_zero(value: u64) -> Result<u64, String> {
     if value == 0 { Err("must be more than 0".to_owned()) } else { Ok(value) }
 }

@@ -4,7 +4,10 @@
 //! a wrong value names where it stands.
 
 mod file;
+mod gateway;
 mod keys;
+
+pub use gateway::{GatewaySettings, parse_listen};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +26,7 @@ pub const MACHINE_DATA: &str = "/var/lib/yadokari";
 /// The file in the data directory that is read when no other is named.
 const FILE_NAME: &str = "yadokari.toml";
 /// Variables that are no settings of the daemon.
-const OTHER_VARIABLES: [&str; 2] = ["YADOKARI_CONFIG", "YADOKARI_TEST_HANG"];
+const OTHER_VARIABLES: [&str; 3] = ["YADOKARI_CONFIG", "YADOKARI_REGISTRY", "YADOKARI_TEST_HANG"];
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +63,10 @@ pub struct Settings {
     pub timing_flush: Duration,
     /// An operation that waits for the store fails after this.
     pub timing_store_timeout: Duration,
+    /// The registry gateway.
+    pub gateway: GatewaySettings,
+    /// The configuration file that was read, for the section that the gateway reads itself.
+    pub source: Option<(PathBuf, String)>,
 }
 
 impl Settings {
@@ -81,6 +88,8 @@ impl Settings {
             timing_commit: Duration::from_secs(1),
             timing_flush: Duration::from_secs(2),
             timing_store_timeout: Duration::from_secs(60),
+            gateway: GatewaySettings::default(),
+            source: None,
         }
     }
 
@@ -136,7 +145,10 @@ impl Settings {
         let implied = settings.data.join(FILE_NAME);
         let path = global.config.as_ref().unwrap_or(&implied);
         match std::fs::read_to_string(path) {
-            Ok(text) => file::apply(&mut settings, path, &text)?,
+            Ok(text) => {
+                file::apply(&mut settings, path, &text)?;
+                settings.source = Some((path.clone(), text));
+            }
             Err(error) if global.config.is_none() && is_absent(&error) => {}
             Err(error) => {
                 let message = format!("configuration file {}: {error}", path.display());
