@@ -2,6 +2,7 @@
 
 mod images;
 mod owners;
+mod races;
 mod space;
 mod uploads;
 
