@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::pax::{self, Records};
 use super::{ArchiveError, Moved, Result, acl_text, shown};
-use crate::home::{self, Attr, ErrorKind, Ino, Kind, ReadPieces, Seek, Snapshot};
+use crate::home::{self, Attr, DirEntry, ErrorKind, Ino, Kind, ReadPieces, Seek, Snapshot};
 
 /// Bytes that one look into the snapshot reads.
 const READ_BYTES: u64 = 1 << 20;
@@ -38,34 +38,48 @@ pub fn export<W: Write>(
     let mut export = Export { runtime, snapshot, out, links, moved: Moved::default() };
     let root = export.ask(b"", snapshot.getattr(Ino::ROOT))?;
     export.entry(b"", root)?;
-    let mut todo = vec![(Vec::new(), Ino::ROOT)];
-    while let Some((path, dir)) = todo.pop() {
-        let mut cookie = 0;
-        loop {
-            let page = export.ask(&path, snapshot.readdir(dir, cookie, true, LINES))?;
-            let Some(last) = page.last() else { break };
-            cookie = last.next;
-            for line in page.into_iter().filter(|line| line.next > 2) {
-                let mut path = path.clone();
-                if !path.is_empty() {
-                    path.push(b'/');
-                }
-                path.extend_from_slice(&line.name);
-                let attr = match line.attr {
-                    Some(attr) => attr,
-                    None => export.ask(&path, snapshot.getattr(line.ino))?,
-                };
-                export.entry(&path, attr)?;
-                progress(&export.moved);
-                if attr.kind == Kind::Dir {
-                    todo.push((path, attr.ino));
-                }
+    // What is in a directory follows it before anything else does: `tar` sets the times of a
+    // directory when it leaves it.
+    let mut open = vec![Level { path: Vec::new(), dir: Ino::ROOT, cookie: 0, lines: [].into() }];
+    while let Some(level) = open.last_mut() {
+        let Some(line) = level.lines.pop_front() else {
+            let page = snapshot.readdir(level.dir, level.cookie, true, LINES);
+            let page = export.ask(&level.path, page)?;
+            match page.last() {
+                Some(last) => level.cookie = last.next,
+                None => drop(open.pop()),
             }
+            if let Some(level) = open.last_mut() {
+                level.lines.extend(page.into_iter().filter(|line| line.next > 2));
+            }
+            continue;
+        };
+        let mut path = level.path.clone();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&line.name);
+        let attr = match line.attr {
+            Some(attr) => attr,
+            None => export.ask(&path, snapshot.getattr(line.ino))?,
+        };
+        export.entry(&path, attr)?;
+        progress(&export.moved);
+        if attr.kind == Kind::Dir {
+            open.push(Level { path, dir: attr.ino, cookie: 0, lines: [].into() });
         }
     }
     export.out.finish()?;
     export.out.get_mut().flush()?;
     Ok(export.moved)
+}
+
+/// A directory that is being listed.
+struct Level {
+    path: Vec<u8>,
+    dir: Ino,
+    cookie: u64,
+    lines: VecDeque<DirEntry>,
 }
 
 struct Export<'a, W: Write> {
