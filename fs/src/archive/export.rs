@@ -17,6 +17,8 @@ use crate::home::{self, Attr, DirEntry, ErrorKind, Ino, Kind, ReadPieces, Seek, 
 const READ_BYTES: u64 = 1 << 20;
 /// Entries of a directory that one look reads.
 const LINES: usize = 512;
+/// A block of an archive.
+const BLOCK_BYTES: u64 = 512;
 /// Names and targets up to this fit into the header itself.
 const FIELD_BYTES: usize = 100;
 /// Numbers up to this fit into the header's octal digits.
@@ -195,9 +197,10 @@ impl<W: Write> Export<'_, W> {
         self.put(&mut header, records, &name, contents)
     }
 
-    /// Where a file has data: offset and length.
+    /// Where a file has data: offset and length, in whole blocks. Some read the parts of a sparse
+    /// file block by block, others one behind the other: both agree on whole blocks.
     fn data_parts(&self, path: &[u8], attr: &Attr) -> Result<Vec<(u64, u64)>> {
-        let mut parts = Vec::new();
+        let mut parts: Vec<(u64, u64)> = Vec::new();
         let mut at = 0;
         while at < attr.size {
             let found = self.runtime.block_on(self.snapshot.seek(attr.ino, at, Seek::Data));
@@ -207,7 +210,12 @@ impl<W: Write> Export<'_, W> {
                 Err(error) => return Err(ArchiveError::Home(shown(path), error)),
             };
             at = self.ask(path, self.snapshot.seek(attr.ino, start, Seek::Hole))?;
-            parts.push((start, at - start));
+            let from = start / BLOCK_BYTES * BLOCK_BYTES;
+            let to = at.next_multiple_of(BLOCK_BYTES).min(attr.size);
+            match parts.last_mut() {
+                Some((last, len)) if *last + *len >= from => *len = to - *last,
+                _ => parts.push((from, to - from)),
+            }
         }
         Ok(parts)
     }

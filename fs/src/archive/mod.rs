@@ -4,7 +4,8 @@
 //! to the nanosecond, extended attributes (`SCHILY.xattr.`), ACLs as text (`SCHILY.acl.`), hard
 //! links, device nodes, sparse files (`GNU.sparse`, 1.0). Left out: sockets, which mean nothing
 //! without their process; times of birth and of the last change of an inode; space that is
-//! reserved and not written, which comes back as a hole.
+//! reserved and not written, which comes back as a hole. Holes come back in whole blocks of 512
+//! bytes.
 //!
 //! Reading and writing block: call from a thread that may.
 
