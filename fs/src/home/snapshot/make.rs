@@ -15,7 +15,6 @@ use crate::home::commit::Ledger;
 use crate::home::core::Core;
 use crate::home::error::{Error, ErrorKind, Result};
 use crate::home::key;
-use crate::home::record::Counters;
 use crate::home::types::Ino;
 
 /// Snapshots of a home, of all origins: what its tables' manifest lists.
@@ -99,6 +98,9 @@ impl Core {
         let txn = {
             let mut state = self.state.lock();
             let txn = state.txn.number;
+            // As the quota counts: what is removed and not freed yet is none of it.
+            record.bytes = state.bytes;
+            record.inodes = state.inodes_used;
             state.txn.put(key::snapshot(txn), record.encode());
             // From the next commit on it holds what it refers to.
             self.snapshots.put(txn, record.clone());
@@ -106,10 +108,9 @@ impl Core {
         };
         self.commit_durably(ledger).await?;
         record.kept = self.table.keep(&SnapshotRecord::kept_name(txn)).await?;
-        let (counters, root) = self.seen().await?;
-        record.bytes = counters.bytes;
-        record.inodes = counters.inodes;
-        record.root = root;
+        let root = self.table.get(&key::inode(Ino::ROOT)).await?;
+        let missing = || Error::corrupt(format_args!("home {}: no root", self.name));
+        record.root = root.ok_or_else(missing)?;
         record.phase = Phase::Made;
         let made = info(txn, &record)?;
         let number = self.put_snapshot(txn, record);
@@ -117,14 +118,6 @@ impl Core {
         tracing::info!(home = %self.name, snapshot = made.name, txn, "snapshot made");
         let _gave_up = wanted.made.send((made, number));
         Ok(())
-    }
-
-    /// What the tables show at this moment.
-    async fn seen(&self) -> Result<(Counters, Bytes)> {
-        let counters = self.table.get(&key::counters()).await?;
-        let root = self.table.get(&key::inode(Ino::ROOT)).await?;
-        let missing = || Error::corrupt(format_args!("home {}: no root", self.name));
-        Ok((Counters::decode(&counters.ok_or_else(missing)?)?, root.ok_or_else(missing)?))
     }
 
     /// What an earlier daemon was making when it ended: whole, or gone.
@@ -139,11 +132,7 @@ impl Core {
             match self.table.kept(&SnapshotRecord::kept_name(txn)).await? {
                 Some(kept) => {
                     let reader = self.table.open_kept(kept).await?;
-                    let counters = reader.get(&key::counters()).await?.unwrap_or_default();
-                    let counters = Counters::decode(&counters)?;
                     record.root = reader.get(&key::inode(Ino::ROOT)).await?.unwrap_or_default();
-                    record.bytes = counters.bytes;
-                    record.inodes = counters.inodes;
                     record.kept = kept;
                     record.phase = Phase::Made;
                     self.put_snapshot(txn, record);
