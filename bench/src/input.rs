@@ -20,7 +20,7 @@ pub fn sources(size: Size) -> Result<PathBuf> {
         let scratch = tempfile::Builder::new().prefix(".sources-").tempdir_in(beside)?;
         unpack_until(&crates, &scratch.path().join("src"), files)?;
         process::sh(&format!(
-            "cd {}; find src -type f | LC_ALL=C sort | head -n {files} | tar --owner=0 --group=0 \
+            "cd {}; find src -type f | LC_ALL=C sort | awk \"NR <= {files}\" | tar --owner=0 --group=0 \
              -cf {} -T -; chmod 644 {1}",
             scratch.path().display(),
             tar.display()
@@ -79,7 +79,7 @@ pub fn repository(size: Size) -> Result<PathBuf> {
             tar -C $work -xf {sources}; cd $work
             export GIT_AUTHOR_DATE=@1700000000+0000 GIT_COMMITTER_DATE=@1700000000+0000
             git init -q -b main .; git config user.name A; git config user.email a@example.org
-            find src -type f | LC_ALL=C sort | head -n {files} > list
+            find src -type f | LC_ALL=C sort | awk "NR <= {files}" > list
             split -n l/20 list part.
             for part in part.*; do
                 git add --pathspec-from-file=$part -f; git commit -q -m $part

@@ -91,7 +91,9 @@ fn measure(plan: &Plan, workload: &Workload, all: &mut [Running], results: &mut 
             eprintln!("{} on {name}, round {}", workload.name, round + 1);
             let limit = plan.size.limit();
             let mut place = Place::new(running.contender.as_mut(), &running.user, limit);
-            let done = (workload.run)(&mut place, plan.size);
+            // A home that rested for long is closed; to open it is measured where it belongs.
+            let opened = place.sh("ls -a > /dev/null").map(drop);
+            let done = opened.and_then(|()| (workload.run)(&mut place, plan.size));
             let metrics = std::mem::take(&mut place.metrics);
             if let Err(error) = done {
                 eprintln!("{} on {name}: {error:#}", workload.name);
