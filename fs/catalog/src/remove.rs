@@ -7,13 +7,15 @@ use crate::catalog::Catalog;
 use crate::digest::Digest;
 use crate::directory::{Directory, DirectoryOp};
 use crate::error::{CatalogError, Result, What};
-use crate::ledger::{IntentKind, Seen};
+use crate::ledger::{Intent, IntentKind, Ledger, Seen};
 use crate::log::{Decided, Moment};
 use crate::names::{RepoName, Tag};
 use crate::repo::{Repo, RepoOp};
 
 /// Digests of one intent.
 pub(crate) const INTENT_DIGESTS_MAX: usize = 500;
+/// Intents of others that one removal finishes; more end by themselves, a little later.
+const FINISHED_MAX: usize = 16;
 
 /// What a removal came to.
 pub(crate) struct Removed<T> {
@@ -156,6 +158,7 @@ impl Catalog {
                 Ok::<_, CatalogError>(sized.collect::<Vec<_>>())
             };
             let digests = slot.look(Duration::ZERO, sizes).await??;
+            let removed_digests: HashSet<Digest> = digests.iter().map(|(d, _)| *d).collect();
             let intended = this.intend(IntentKind::Unlink, &repo, digests, None).await?;
             let id = intended.id.clone();
             let of = repo.clone();
@@ -182,12 +185,33 @@ impl Catalog {
             if let Err(error) = this.flush_owner(&repo.owner()).await {
                 tracing::debug!(%error, %repo, "settling a removal waits");
             }
+            if let Err(error) = this.finish_links_of(&repo, &removed_digests).await {
+                tracing::debug!(%error, %repo, "others settle what they linked");
+            }
             if let Err(error) = this.unlist_if_empty(&repo).await {
                 tracing::debug!(%error, %repo, "unlisting waits");
             }
             Ok(answer)
         })
         .await
+    }
+
+    /// What was pushed a moment ago through another instance is charged by an intent that it has
+    /// not settled yet. Whoever removed those links settles for it, so that their space is free
+    /// at once; whoever is still at it begins anew.
+    async fn finish_links_of(&self, repo: &RepoName, digests: &HashSet<Digest>) -> Result<()> {
+        let owner = repo.owner();
+        let left = |ledger: &Ledger| -> Vec<(String, Intent)> {
+            let about = |intent: &Intent| {
+                intent.repo == *repo && intent.digests.iter().any(|(d, _)| digests.contains(d))
+            };
+            let all = ledger.intents.iter().filter(|(_, intent)| about(intent));
+            all.take(FINISHED_MAX).map(|(id, intent)| (id.clone(), intent.clone())).collect()
+        };
+        for (id, intent) in self.ledger(owner.as_str()).look(self.age_max(), left).await? {
+            self.finish_intent(&owner, &id, &intent).await?;
+        }
+        Ok(())
     }
 
     /// Takes a repository without manifests out of the directory. A push that comes in between

@@ -64,6 +64,25 @@ async fn what_cannot_fit_is_refused_before_it_is_sent_and_a_quota_can_be_filled_
 }
 
 #[tokio::test]
+async fn what_another_instance_just_pushed_gives_its_space_back_when_it_is_deleted() {
+    let world = world_with(Options { default_quota: Some(250_000), ..Default::default() });
+    let (one, two) = two(&world);
+    let app = repo("alice/app");
+    for round in 0..3 {
+        let blob = one.push(&app, &bytes(200_000, round), 100_000).await.expect("pushed");
+        let new = manifest(&round.to_string(), Default::default(), &["t"]);
+        one.catalog.put_manifest(&app, new.clone()).await.expect("put");
+        // Before the first has settled anything.
+        two.catalog.delete_blob(&app, &blob).await.expect("deleted");
+        two.catalog.delete_manifest(&app, &new.digest).await.expect("deleted");
+        let usage = two.catalog.usage(&owner("alice")).await.expect("usage");
+        assert_eq!((usage.used, usage.reserved), (0, 0), "round {round}");
+    }
+    one.catalog.flush().await.expect("settled");
+    assert_sound(&world).await;
+}
+
+#[tokio::test]
 async fn the_counter_grows_after_changes_and_says_when_some_are_under_way() {
     let world = world();
     let (one, two) = two(&world);
