@@ -21,6 +21,9 @@ use crate::{output, serve};
 /// Descriptors that every gateway wants: connections and files of the embedded store.
 const DESCRIPTORS_WANTED: u64 = 65_536;
 
+/// Under the data directory: where root and who runs the gateway administer it.
+pub const OPERATOR_SOCKET: &str = "run/gateway.sock";
+
 /// A gateway that runs.
 pub struct Running {
     gateway: Gateway,
@@ -159,6 +162,7 @@ fn config(
     Config {
         listen,
         local_callers,
+        operator_socket: Some(settings.data.join(OPERATOR_SOCKET)),
         tls,
         metrics_listen: from.metrics_listen,
         external_url: from.external_url.clone(),

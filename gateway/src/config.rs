@@ -3,6 +3,7 @@
 //! The command line fills this from its file, the environment and flags; nothing here reads any.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The kernel says who calls, on loopback: for the listener that `up` makes, and only there.
     pub local_callers: bool,
+    /// A Unix socket over which root and who runs this gateway administer it.
+    pub operator_socket: Option<PathBuf>,
     /// Speak TLS on every address of the registry.
     pub tls: Option<TlsFiles>,
     /// Metrics and health alone, for a scraper that must not reach the registry.
@@ -35,6 +38,7 @@ impl Default for Config {
         Self {
             listen: Vec::new(),
             local_callers: false,
+            operator_socket: None,
             tls: None,
             metrics_listen: None,
             external_url: None,

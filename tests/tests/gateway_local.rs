@@ -331,6 +331,47 @@ fn image_commands_work_without_login() -> Result<()> {
 }
 
 #[test]
+fn root_administers_over_the_local_socket_and_nobody_else_does() -> Result<()> {
+    let (mut instance, at) = start()?;
+    let (ada, bob) = (instance.user()?, instance.user()?);
+    let name = ada.name.as_str();
+    ada.sh(&format!(
+        "umoci init --layout l && umoci new --image l:1 && \
+         skopeo copy --insecure-policy oci:l:1 docker://{at}/{name}/app:1"
+    ))?;
+    ensure!(instance.json(&["image", "whoami"])?["admin"] == true);
+    instance.ok(&["image", "quota", name, "1G"])?;
+    let usage = instance.json(&["image", "du", name])?;
+    ensure!(usage["limit"] == 1 << 30 && usage["used"].as_u64() > Some(0), "{usage}");
+    let all = instance.json(&["image", "quota", "--all"])?;
+    ensure!(all.to_string().contains(name), "{all}");
+    instance.ok(&["image", "group", "create", "lab", "--manager", name])?;
+    ensure!(instance.ok(&["image", "ls"])?.contains(&format!("{name}/app")));
+    // A name that went to another person: their images are bob's now.
+    let uid = bob.uid.to_string();
+    instance.ok(&["image", "chown", name, "--authority", "system", "--uid", &uid])?;
+    // Root through loopback is whom the registry cannot tell from a proxy: no administrator.
+    let over_tcp = instance.run(&["image", "--registry", &at.to_string(), "quota", "--all"])?;
+    ensure!(over_tcp.code == 4, "{}: {}{}", over_tcp.code, over_tcp.out, over_tcp.err);
+    let socket = instance.data().join("run/gateway.sock");
+    let ask = format!(
+        "curl -s --unix-socket {} http://localhost/api/v1/owners || test $? = 7",
+        socket.display()
+    );
+    let said = bob.sh(&ask)?;
+    ensure!(said.is_empty(), "bob reached the socket: {said}");
+    // The registry itself is not served there.
+    let code = process::sh(&format!(
+        "curl -s -o /dev/null -w '%{{http_code}}' --unix-socket {} http://localhost/v2/",
+        socket.display()
+    ))?;
+    ensure!(code == "404", "{code}");
+    instance.stop()?;
+    ensure!(!socket.exists(), "{} is still there", socket.display());
+    Ok(())
+}
+
+#[test]
 fn up_tells_podman_of_its_registry_for_as_long_as_it_runs() -> Result<()> {
     let (mut instance, at) = start()?;
     let file =

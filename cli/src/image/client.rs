@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use yadokari_gateway::api::{Errors, Listing, PREFIX};
 
 use super::credentials::Authorization;
@@ -170,6 +170,9 @@ pub fn is_not_found(error: &anyhow::Error) -> bool {
 }
 
 async fn connect(place: &Place) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    if let Some(socket) = &place.socket {
+        return start(UnixStream::connect(socket).await?).await;
+    }
     let (name, port) = place.address();
     let connecting = TcpStream::connect((name.as_str(), port));
     let stream = match tokio::time::timeout(CONNECT_TIME_MAX, connecting).await {

@@ -94,7 +94,10 @@ impl<'a> Names<'a> {
 
     fn client(&self) -> anyhow::Result<Client> {
         let place = place::find(self.settings, self.to.registry.as_deref())?;
-        let credentials = credentials::find(&place.host, self.to.authfile.as_deref())?;
+        let credentials = match place.socket {
+            Some(_) => None,
+            None => credentials::find(&place.host, self.to.authfile.as_deref())?,
+        };
         Client::new(place, credentials)
     }
 }

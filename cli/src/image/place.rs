@@ -1,11 +1,13 @@
 //! Which registry is meant: an option, a name, the one that runs here, what Podman knows.
 
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, Item};
 
 use crate::config::Settings;
 use crate::exit::Failure;
+use crate::gateway::OPERATOR_SOCKET;
 use crate::setup::registries;
 
 /// Where a registry is.
@@ -15,6 +17,8 @@ pub struct Place {
     pub host: String,
     /// Speak TLS.
     pub tls: bool,
+    /// Through this socket instead: of the gateway that runs here, for who administers it.
+    pub socket: Option<PathBuf>,
 }
 
 impl Place {
@@ -63,14 +67,18 @@ pub fn find(settings: &Settings, named: Option<&str>) -> anyhow::Result<Place> {
             }
             None => !is_insecure(&host),
         };
-        return Ok(Place { host, tls });
+        return Ok(Place { host, tls, socket: None });
+    }
+    let socket = settings.data.join(OPERATOR_SOCKET);
+    if is_ours(&socket) {
+        return Ok(Place { host: "localhost".to_owned(), tls: false, socket: Some(socket) });
     }
     if let Some(host) = registries::running(&settings.data) {
-        return Ok(Place { host, tls: false });
+        return Ok(Place { host, tls: false, socket: None });
     }
     let ours = registries::files_of_ours().into_iter().find_map(|file| first_location(&file));
     match ours {
-        Some(host) => Ok(Place { host, tls: false }),
+        Some(host) => Ok(Place { host, tls: false, socket: None }),
         None => Err(Failure::usage("no registry is named, and none runs here")
             .remedy(
                 "name it:          yadokari image --registry HOST[:PORT] …\n\
@@ -79,6 +87,17 @@ pub fn find(settings: &Settings, named: Option<&str>) -> anyhow::Result<Place> {
             )
             .into()),
     }
+}
+
+/// Whether a gateway runs there that takes us for its administrator. Somebody who runs one for
+/// themselves, without being root, is both its user and its administrator.
+fn is_ours(socket: &Path) -> bool {
+    let me = rustix::process::geteuid();
+    let Ok(meta) = socket.metadata() else { return false };
+    meta.file_type().is_socket()
+        && (me.is_root() || meta.uid() == me.as_raw())
+        // One that was killed leaves its socket behind.
+        && std::os::unix::net::UnixStream::connect(socket).is_ok()
 }
 
 /// Plain HTTP: loopback, and what Podman's configuration calls insecure.
@@ -129,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_address_has_the_usual_port_unless_it_names_one() {
-        let at = |host: &str, tls| Place { host: host.to_owned(), tls }.address();
+        let at = |host: &str, tls| Place { host: host.to_owned(), tls, socket: None }.address();
         assert_eq!(at("r.example", true), ("r.example".to_owned(), 443));
         assert_eq!(at("127.0.0.1:5000", false), ("127.0.0.1".to_owned(), 5000));
         assert_eq!(at("[::1]:5000", false), ("::1".to_owned(), 5000));

@@ -28,6 +28,9 @@ pub enum KernelIdentity {
     Unknown,
     /// The other end is an established connection of this user.
     Owner(u32),
+    /// The other end of the administration socket, which only those may open who run this
+    /// registry or are root.
+    Operator(u32),
 }
 
 /// What [`super::Authenticator::who`] looks at.

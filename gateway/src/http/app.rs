@@ -66,7 +66,7 @@ impl App {
     pub fn tls(&self, role: Role) -> Option<&TlsAcceptor> {
         match role {
             Role::Registry | Role::LocalCallers => self.tls.as_ref().map(Tls::acceptor),
-            Role::Metrics => None,
+            Role::Operators | Role::Metrics => None,
         }
     }
 

@@ -46,6 +46,9 @@ async fn answer(
     request: Request<Incoming>,
     id: u64,
 ) -> (Response<Body>, Note) {
+    if connection.role == Role::Operators && !api::is_api(request.uri().path()) {
+        return (answer::empty(StatusCode::NOT_FOUND), Note::default());
+    }
     if connection.role != Role::Metrics && is_v2(request.uri().path()) {
         return v2::answer(app, connection, request, id).await;
     }

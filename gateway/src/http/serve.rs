@@ -1,10 +1,12 @@
 //! A gateway from start to end: its listeners, its background work, its shutdown.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -47,6 +49,17 @@ pub struct Gateway {
     accepting: Vec<JoinHandle<()>>,
     tasks: TaskTracker,
     tending: JoinHandle<()>,
+    _operators: Option<SocketFile>,
+}
+
+/// The administration socket in the file system; taken away when dropped.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Gateway {
@@ -82,9 +95,16 @@ impl Gateway {
             let (app, slots, tasks) = (Arc::clone(&app), Arc::clone(&slots), tasks.clone());
             tokio::spawn(server::accept(app, socket, role, slots, tasks, ending.clone()))
         });
-        let accepting = accepting.collect();
+        let mut accepting: Vec<JoinHandle<()>> = accepting.collect();
+        let mut operators = None;
+        if let Some((socket, kept)) = app.config.operator_socket.as_deref().and_then(open_socket) {
+            operators = Some(kept);
+            let (app, slots, tasks) = (Arc::clone(&app), Arc::clone(&slots), tasks.clone());
+            let accept = server::accept_operators(app, socket, slots, tasks, ending);
+            accepting.push(tokio::spawn(accept));
+        }
         let tending = tokio::spawn(async move { catalog.tend().await });
-        Ok(Self { app, addresses, tell, accepting, tasks, tending })
+        Ok(Self { app, addresses, tell, accepting, tasks, tending, _operators: operators })
     }
 
     /// Where it listens.
@@ -110,6 +130,30 @@ impl Gateway {
             tracing::warn!(%error, "what is left to settle others will");
         }
     }
+}
+
+/// Listens for those who run the registry. Without it everything works but administration from
+/// this machine, so what goes wrong is a warning.
+fn open_socket(path: &Path) -> Option<(UnixListener, SocketFile)> {
+    let open = || {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let socket = UnixListener::bind(path)?;
+        let file = SocketFile(path.to_owned());
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok((socket, file))
+    };
+    open()
+        .inspect_err(|error| {
+            let path = path.display();
+            tracing::warn!(%path, %error, "administrators have no local socket");
+        })
+        .ok()
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

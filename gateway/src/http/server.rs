@@ -1,19 +1,21 @@
 //! Listening, accepting, and ending: connections in numbers that are bounded, with the time
 //! limits that keep slow clients from holding anything.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use super::app::App;
+use super::request::Connection;
 use super::stall::Stalled;
+use crate::auth::{ConnectionFacts, KernelIdentity};
 
 /// One read buffer of a connection; the headers of a request must fit as well.
 const BUFFER_BYTES_MAX: usize = 128 << 10;
@@ -31,6 +33,8 @@ pub enum Role {
     Registry,
     /// The same on loopback, where the kernel says who calls.
     LocalCallers,
+    /// The management API alone, on a Unix socket for those who run the registry.
+    Operators,
     /// Metrics and health alone.
     Metrics,
 }
@@ -91,6 +95,50 @@ pub async fn accept(
     }
 }
 
+/// Accepts those who run the registry, on a Unix socket.
+pub async fn accept_operators(
+    app: Arc<App>,
+    socket: UnixListener,
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+    mut ending: Ending,
+) {
+    let own = rustix::process::geteuid().as_raw();
+    loop {
+        let accepted = tokio::select! {
+            () = ending.told() => return,
+            accepted = socket.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _unnamed)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a local connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // The mode of the socket says so already; this holds whatever becomes of that.
+        let peer = stream.peer_cred().map(|peer| peer.uid());
+        let Ok(uid) = peer.inspect_err(|error| tracing::debug!(%error, "who calls?")) else {
+            continue;
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        if uid != 0 && uid != own {
+            continue;
+        }
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let kernel = KernelIdentity::Operator(uid);
+        let facts = ConnectionFacts { peer: here, local: here, tls: false, kernel };
+        let role = Role::Operators;
+        let facts = Arc::new(Connection { facts, role, proxies: Arc::new([]) });
+        let (app, ending) = (Arc::clone(&app), ending.clone());
+        tasks.spawn(async move {
+            connection(&app, stream, facts, ending).await;
+            drop(slot);
+        });
+    }
+}
+
 async fn serve(
     app: Arc<App>,
     stream: TcpStream,
@@ -116,12 +164,8 @@ async fn serve(
     drop(gauge);
 }
 
-async fn connection<I>(
-    app: &Arc<App>,
-    io: I,
-    facts: Arc<super::request::Connection>,
-    mut ending: Ending,
-) where
+async fn connection<I>(app: &Arc<App>, io: I, facts: Arc<Connection>, mut ending: Ending)
+where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &app.config.limits;
