@@ -15,6 +15,7 @@ use yadokari_catalog::{Catalog, CollectOptions, CollectReport, Options as Catalo
 use yadokari_gateway::auth::{AuthConfig, Authenticator};
 use yadokari_gateway::config::{Config, Limits};
 use yadokari_gateway::http::Gateway;
+use yadokari_store::fault::{FaultControl, FaultPlan, FaultStore};
 use yadokari_store::{Store, StoreOptions};
 
 use crate::process;
@@ -26,6 +27,8 @@ pub const USERS: [&str; 4] = ["ada", "bob", "carol", "boss"];
 const BCRYPT_COST: u32 = 4;
 const START_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(60);
+/// For how long a store that fails on purpose is tried again.
+const FAULTY_RETRY: Duration = Duration::from_millis(200);
 
 /// What differs from a usual gateway.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +45,11 @@ pub struct Options {
     pub requests_max: Option<usize>,
     /// More lines of the section `gateway` (of processes alone).
     pub lines: Vec<String>,
+    /// Both gateways in this process whatever the store, the first with its store behind this;
+    /// they give up on a store that fails after a moment.
+    pub faults: Option<FaultControl>,
+    /// The store on a disk of so many MiB that nothing else uses (files alone; needs root).
+    pub disk_mib: Option<u32>,
 }
 
 /// A registry of two gateways.
@@ -77,7 +85,7 @@ impl Registry {
     /// When they do not start.
     pub fn start_with(kind: StoreKind, options: Options) -> Result<Self> {
         let mut registry = Self::prepare(kind, options)?;
-        if kind == StoreKind::File {
+        if kind == StoreKind::File || registry.options.faults.is_some() {
             registry.open_here()?;
         }
         registry.instances = vec![Some(registry.launch(0)?), Some(registry.launch(1)?)];
@@ -98,6 +106,9 @@ impl Registry {
         let scratch = tempfile::Builder::new().prefix("yadokari-registry-").tempdir()?;
         let data = scratch.path().join("data");
         std::fs::create_dir(&data)?;
+        if let Some(mib) = options.disk_mib {
+            process::sh(&format!("mount -t tmpfs -o size={mib}m tmpfs {}", data.display()))?;
+        }
         let store = kind.fresh(&data)?;
         let mut lines = String::new();
         for user in USERS {
@@ -113,8 +124,9 @@ impl Registry {
 
     fn open_here(&mut self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let path = self.store.strip_prefix("file://").context("a file:// store")?;
-        std::fs::create_dir_all(path)?;
+        if let Some(path) = self.store.strip_prefix("file://") {
+            std::fs::create_dir_all(path)?;
+        }
         let url = self.store.parse().map_err(|error| anyhow::anyhow!("{error:?}"))?;
         self.opened = Some(runtime.block_on(Store::open(&url, &StoreOptions::default()))?);
         self.runtime = Some(runtime);
@@ -180,6 +192,22 @@ impl Registry {
         Ok(())
     }
 
+    /// The first gateway is dead, with everything of it that was under way, and another one takes
+    /// its place, whose faults the result controls.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn replace_faulty(&mut self) -> Result<FaultControl> {
+        if let Some(control) = &self.options.faults {
+            control.crash();
+        }
+        self.kill(0);
+        let control = FaultControl::new(FaultPlan::none());
+        self.options.faults = Some(control.clone());
+        self.restart(0)?;
+        Ok(control)
+    }
+
     /// SIGTERM to a process; wants exit code 0.
     ///
     /// # Errors
@@ -203,7 +231,11 @@ impl Registry {
         let (Some(runtime), Some(store)) = (&self.runtime, &self.opened) else {
             bail!("only where the gateways are in this process");
         };
-        let catalog = Catalog::new(store, CatalogOptions::default());
+        let mut catalog_options = CatalogOptions::default();
+        if self.options.disk_mib.is_some() {
+            catalog_options.grace = Duration::ZERO;
+        }
+        let catalog = Catalog::new(store, catalog_options);
         Ok(runtime.block_on(catalog.collect(options))?)
     }
 
@@ -237,14 +269,26 @@ impl Registry {
 
     fn launch(&self, index: usize) -> Result<Instance> {
         match (&self.runtime, &self.opened) {
-            (Some(runtime), Some(store)) => self.launch_here(runtime, store),
+            (Some(runtime), Some(store)) => match self.options.faults.as_ref() {
+                Some(control) if index == 0 => {
+                    let wrap = |_, inner| {
+                        let control = control.clone();
+                        Arc::new(FaultStore::with_control(inner, control)) as Arc<_>
+                    };
+                    self.launch_here(runtime, &store.clone().wrap(wrap))
+                }
+                _ => self.launch_here(runtime, store),
+            },
             _ => self.launch_process(index),
         }
     }
 
     fn launch_here(&self, runtime: &tokio::runtime::Runtime, store: &Store) -> Result<Instance> {
-        let options =
+        let mut options =
             CatalogOptions { default_quota: self.options.quota, ..CatalogOptions::default() };
+        if self.options.faults.is_some() {
+            options.retry_time = FAULTY_RETRY;
+        }
         let seams = options.seams.clone();
         let auth = AuthConfig::from_toml(&self.config_path(), &self.toml())?;
         let mut limits = Limits::default();
@@ -352,8 +396,17 @@ impl Drop for Registry {
         for index in 0..self.instances.len() {
             self.kill(index);
         }
+        if self.store.starts_with("rados://") {
+            // librados does not bear being torn down while its threads run.
+            std::mem::forget(self.opened.take());
+            std::mem::forget(self.runtime.take());
+        }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
+        }
+        if self.options.disk_mib.is_some() {
+            let data = self.scratch.path().join("data");
+            let _ = process::sh(&format!("umount -l {}", data.display()));
         }
     }
 }
