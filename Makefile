@@ -7,9 +7,10 @@
 #   make test-long  the same with the full length of what `make test` cuts short
 #   make bench    measures homes beside other file systems: an hour or two, as root
 #   make bench-quick  the same in minutes
+#   make bench-registry  measures the registry beside others
 
 .DEFAULT_GOAL := run
-.PHONY: run build check test test-long bench bench-quick clean
+.PHONY: run build check test test-long bench bench-quick bench-registry clean
 
 # Where `make run` keeps its state: the command's own default, so that `yadokari status` in
 # another terminal finds it. `make run DATA=/somewhere` for another place.
@@ -42,6 +43,9 @@ bench:
 
 bench-quick:
 	@.ci/bench run --quick
+
+bench-registry:
+	@.ci/bench registry
 
 clean:
 	cargo clean

@@ -3,13 +3,15 @@
 //!
 //! A run starts the contenders ([`contender`]), takes the workloads ([`workload`]) in turn, one
 //! contender after the other and several times ([`run`]), and gives raw results, a table with
-//! ratios and charts. Every figure is a ratio to something that ran beside it.
+//! ratios and charts. Every figure is a ratio to something that ran beside it. The registry has
+//! contenders and workloads of its own ([`registry`]).
 
 mod chart;
 mod contender;
 mod floor;
 mod input;
 mod place;
+mod registry;
 mod results;
 mod run;
 mod size;
@@ -42,6 +44,8 @@ struct Cli {
 enum Command {
     /// Measures; without names, every workload
     Run(RunArgs),
+    /// Measures the registry beside others; without names, every workload
+    Registry(registry::RegistryArgs),
     /// Lists workloads and contenders
     List,
     /// Serves the floor at a directory until it is unmounted
@@ -83,6 +87,7 @@ struct RunArgs {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => measure(args),
+        Command::Registry(args) => registry::measure(&args),
         Command::List => {
             for workload in workload::ALL {
                 println!("{:12} {}", workload.name, workload.about);

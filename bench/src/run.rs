@@ -113,7 +113,7 @@ fn measure(plan: &Plan, workload: &Workload, all: &mut [Running], results: &mut 
 }
 
 /// What the cluster gives without any file system.
-fn rados_bench(ceph: &Ceph, size: Size) -> Vec<Sample> {
+pub fn rados_bench(ceph: &Ceph, size: Size) -> Vec<Sample> {
     let seconds = size.of("10", "3", "1");
     let figures = [
         ("write", "4194304", "16", "Bandwidth (MB/sec):", "MB/s", Better::Higher),
@@ -145,23 +145,33 @@ fn rados_bench(ceph: &Ceph, size: Size) -> Vec<Sample> {
 }
 
 fn setting(plan: &Plan) -> Result<Setting> {
+    Ok(Setting {
+        size: plan.size.name().to_owned(),
+        rounds: plan.rounds,
+        started: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+        ..machine(&plan.scratch)
+    })
+}
+
+/// What is known of this machine; the run's own part is left empty.
+pub fn machine(scratch: &Path) -> Setting {
     let here = env!("CARGO_MANIFEST_DIR");
     let first = |script: &str| {
         let said = process::sh(script).unwrap_or_default();
         said.lines().next().unwrap_or("").trim().to_owned()
     };
     let memory = first("awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo");
-    Ok(Setting {
+    Setting {
         commit: first(&format!("git -C {here} describe --always --dirty 2>/dev/null || echo '?'")),
         kernel: first("uname -sr"),
         cpu: first("sed -n 's/^model name[^:]*: //p' /proc/cpuinfo"),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         memory_mib: memory.parse().unwrap_or(0),
-        disk: disk(&plan.scratch),
-        size: plan.size.name().to_owned(),
-        rounds: plan.rounds,
-        started: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
-    })
+        disk: disk(scratch),
+        size: String::new(),
+        rounds: 0,
+        started: 0,
+    }
 }
 
 fn disk(dir: &Path) -> String {

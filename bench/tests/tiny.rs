@@ -43,6 +43,28 @@ fn a_tiny_run_measures_every_workload_on_every_contender_and_draws_its_charts() 
     Ok(())
 }
 
+#[test]
+fn a_tiny_run_measures_every_workload_of_the_registry_beside_another() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_yadokari-bench"));
+    command.args(["registry", "--tiny", "--contenders", "ours-file,distribution", "--out"]);
+    let said = process::ok(command.arg(out.path()))?;
+    ensure!(said.contains("| figure of ours-file |"), "no table of figures:\n{said}");
+    let text = std::fs::read_to_string(out.path().join("results.json"))?;
+    let results: Value = serde_json::from_str(&text)?;
+    ensure!(results["absent"].as_array().is_some_and(Vec::is_empty), "{}", results["absent"]);
+    let samples = results["samples"].as_array().context("samples")?;
+    for workload in ["blobs", "manifests", "tags", "catalog", "collect", "memory"] {
+        for contender in ["ours-file", "distribution"] {
+            let found = samples
+                .iter()
+                .any(|sample| sample["workload"] == workload && sample["contender"] == contender);
+            ensure!(found, "nothing of {workload} on {contender}");
+        }
+    }
+    Ok(())
+}
+
 fn is_a_picture(path: &Path, beginning: &[u8]) -> Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("{}", path.display()))?;
     ensure!(bytes.starts_with(beginning) && bytes.len() > 1000, "{} is empty", path.display());

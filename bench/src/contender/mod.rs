@@ -14,6 +14,8 @@ use yadokari_fs::view::Form;
 use yadokari_tests::ceph::Ceph;
 use yadokari_tests::user::User;
 
+pub use ours::program as our_program;
+
 /// A file system that runs.
 pub trait Contender {
     /// As in tables.

@@ -68,7 +68,7 @@ impl Ours {
 }
 
 /// `$YADOKARI_BIN`, else beside this program.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("YADOKARI_BIN") {
         return path.into();
     }
