@@ -5,17 +5,21 @@
 //! memory holds it. A segment without living chunks keeps its record until its object is gone,
 //! so that no crash forgets the object.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use object_store::ObjectStoreExt;
 
 use super::core::Core;
 use super::error::{Error, Result};
 use super::holds::RefKey;
 use super::key::{self, Key};
+use super::maps::HashMap;
+use super::mutants::{self, Mutant};
 use super::record::{
-    ChunkRecord, SegmentRecord, decode_chunk_id, decode_small, encode_bucket, encode_chunk_id,
-    encode_small,
+    ChunkRecord, RECORD_VERSION, SegmentRecord, decode_chunk_id, decode_small, encode_bucket,
+    encode_chunk_id, encode_small,
 };
 use super::segment::{ChunkId, SegmentId};
 use super::state::State;
@@ -68,7 +72,8 @@ impl State {
         }
         let record = inode.record();
         let charged = record.charged();
-        self.counters.inodes += u64::from(inode.saved.is_none());
+        let is_new = inode.saved.is_none() && !mutants::is(Mutant::MiscountInodes);
+        self.counters.inodes += u64::from(is_new);
         let before = inode.saved.replace(charged).unwrap_or(0);
         self.counters.bytes = (self.counters.bytes + charged).saturating_sub(before);
         txn.put(key::inode(ino), record.encode());
@@ -125,7 +130,7 @@ impl Core {
     /// # Errors
     /// `Fenced`, or what the tables say after their own retries.
     pub async fn commit(&self, ledger: &mut Ledger) -> Result<Option<u64>> {
-        self.carry().await;
+        self.carry().await.inspect_err(|_| self.open_gate())?;
         let frozen = {
             let mut state = self.state.lock();
             if ledger.has_watched() {
@@ -153,7 +158,7 @@ impl Core {
     }
 
     /// Writes the data that renames carry, with further ones waiting meanwhile.
-    async fn carry(&self) {
+    async fn carry(&self) -> Result<()> {
         let carried = {
             let mut state = self.state.lock();
             state.gate_closed = true;
@@ -163,9 +168,20 @@ impl Core {
         for ino in carried {
             captures.extend(self.capture_for_sync(ino));
         }
+        self.carrying.store(!captures.is_empty(), Ordering::Release);
         for capture in captures {
-            capture.wait_done().await;
+            if mutants::is(Mutant::LoseRenameWait) {
+                break;
+            }
+            self.unless_failed(capture.wait_done()).await?;
         }
+        self.carrying.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn open_gate(&self) {
+        self.state.lock().gate_closed = false;
+        self.gate.notify_waiters();
     }
 
     fn written(&self, number: u64, dead: &[Ino], txn: &Transaction) {
@@ -231,6 +247,9 @@ impl Core {
             if refs.contains_key(&key) || !self.holds.is_held(key) {
                 refs.entry(key).or_insert(0);
                 ledger.watched.remove(&key);
+                if let RefKey::Chunk(id) = key {
+                    accounts.batch.push((key::unused(id), None));
+                }
             }
         }
         txn.pieces.clear();
@@ -273,6 +292,10 @@ impl Core {
         if !self.holds.doom(RefKey::Chunk(id)) {
             ledger.watched.insert(RefKey::Chunk(id));
             accounts.chunks.insert(id, Some(record));
+            if !mutants::is(Mutant::ForgetUnused) {
+                // No crash forgets it either.
+                accounts.batch.push((key::unused(id), Some(vec![RECORD_VERSION].into())));
+            }
             return Ok(());
         }
         accounts.chunks.insert(id, None);
@@ -378,6 +401,9 @@ impl Core {
         }
         for (id, record) in segments {
             self.candidates.note(id, &record);
+            if record.live_chunks == 0 && mutants::is(Mutant::DeleteSegmentEarly) {
+                let _gone = self.data.delete(&self.path(&id.object_name())).await;
+            }
             if record.live_chunks == 0 {
                 ledger.empty.push((id, number));
             }

@@ -11,6 +11,7 @@
 //! while there is writing, and a little longer ([`upkeep`]).
 
 mod clock;
+mod seal;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -31,10 +32,13 @@ use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
 use slatedb::db_cache::{DbCache, SplitCache};
 use slatedb::{CloseReason, Db, DbReader, DbReaderMode, DbSnapshot, WriteBatch};
 
+use super::clock::Clock;
 use super::error::{Error, ErrorKind, Result};
 use clock::TableClock;
+use seal::SealStore;
 use slatedb_common::clock::SystemClock;
 use upkeep::Upkeep;
+use yadokari_store::error::Detail;
 
 /// Every batch says its transaction number and its time under this key.
 const TXN_KEY: &[u8] = b"Mt";
@@ -57,13 +61,14 @@ const SCAN_AHEAD_BYTES: usize = 256 << 10;
 /// Caches of all tables of a process.
 pub struct TableShared {
     cache: Arc<dyn DbCache>,
+    clock: Arc<dyn Clock>,
     next: AtomicU64,
 }
 
 impl TableShared {
-    /// Caches of `bytes` in all.
+    /// Caches of `bytes` in all, and the clock that all tables follow.
     #[must_use]
-    pub fn new(bytes: u64) -> Self {
+    pub fn new(bytes: u64, clock: Arc<dyn Clock>) -> Self {
         let moka = |max_capacity| -> Arc<dyn DbCache> {
             let options = MokaCacheOptions { max_capacity, ..MokaCacheOptions::default() };
             Arc::new(MokaCache::new_with_opts(options))
@@ -72,7 +77,7 @@ impl TableShared {
             .with_block_cache(Some(moka(bytes / 3 * 2)))
             .with_meta_cache(Some(moka(bytes / 3)))
             .build();
-        Self { cache: Arc::new(cache), next: AtomicU64::new(1) }
+        Self { cache: Arc::new(cache), clock, next: AtomicU64::new(1) }
     }
 }
 
@@ -159,9 +164,10 @@ impl Table {
         shared: &TableShared,
         options: TableOptions,
     ) -> Result<Self> {
+        let store = SealStore::over(store);
         let cache_id = shared.next.fetch_add(1, Ordering::Relaxed);
         let cache = Arc::clone(&shared.cache);
-        let clock = Arc::new(TableClock::default());
+        let clock = Arc::new(TableClock::new(Arc::clone(&shared.clock)));
         let db =
             build(&store, path, &cache, cache_id, options.expected_epoch, options.seed, &clock)
                 .await
@@ -324,9 +330,13 @@ impl Inner {
     /// What no opening again mends.
     fn check_final(&self, error: &slatedb::Error) -> Result<()> {
         match error.kind() {
-            slatedb::ErrorKind::Closed(CloseReason::Fenced | CloseReason::Clean)
-            | slatedb::ErrorKind::Data => Err(explain(&self.path, error)),
-            _ => Ok(()),
+            slatedb::ErrorKind::Closed(CloseReason::Fenced | CloseReason::Clean) => {
+                Err(explain(&self.path, error))
+            }
+            _ => match explain(&self.path, error) {
+                damage @ Error(ErrorKind::Corrupt(_)) => Err(damage),
+                _ => Ok(()),
+            },
         }
     }
 
@@ -467,6 +477,13 @@ fn scan_options(rows_max: usize) -> ScanOptions {
 }
 
 fn explain(path: &str, error: &slatedb::Error) -> Error {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(damage @ Detail::Corrupt { .. }) = inner.downcast_ref() {
+            return Error::corrupt(format_args!("tables {path}: {damage}"));
+        }
+        source = inner.source();
+    }
     match error.kind() {
         slatedb::ErrorKind::Closed(CloseReason::Fenced) => ErrorKind::Fenced.into(),
         slatedb::ErrorKind::Closed(CloseReason::Clean) => ErrorKind::Closed.into(),
@@ -553,7 +570,7 @@ impl TableReader {
         path: &str,
         options: DbReaderOptions,
     ) -> Result<Self> {
-        let reader = DbReader::builder(path, store)
+        let reader = DbReader::builder(path, SealStore::over(store))
             .with_options(options)
             .with_reader_mode(DbReaderMode::FollowLatest)
             .with_db_cache_disabled()

@@ -315,6 +315,7 @@ impl Patch<'_> {
     async fn free_chunk(&mut self, id: ChunkId) -> Result<bool> {
         let Some(record) = self.chunk(id).await? else { return Ok(false) };
         self.delete(key::chunk(id));
+        self.delete(key::unused(id));
         let hash = key::hash(&record.hash);
         let named = self.get(&hash).await?;
         if named.is_some_and(|value| decode_chunk_id(&value).is_ok_and(|named| named == id)) {
