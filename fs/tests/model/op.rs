@@ -44,7 +44,7 @@ const WEIGHTS: [(What, u16); 27] = [
     (What::Lookup, 6),
     (What::Forget, 6),
     (What::Unlink, 8),
-    (What::Rename, 12),
+    (What::Rename, 14),
     (What::Link, 4),
     (What::Rmdir, 3),
     (What::List, 5),
@@ -52,7 +52,7 @@ const WEIGHTS: [(What, u16); 27] = [
     (What::Truncate, 7),
     (What::Fallocate, 8),
     (What::Seek, 4),
-    (What::Copy, 10),
+    (What::Copy, 12),
     (What::Setxattr, 6),
     (What::Getxattr, 2),
     (What::Removexattr, 3),
@@ -62,7 +62,7 @@ const WEIGHTS: [(What, u16); 27] = [
     (What::Check, 2),
     (What::Reopen, 2),
     (What::Crash, 2),
-    (What::CrashLater, 1),
+    (What::CrashLater, 2),
     (What::ForgetAll, 2),
 ];
 
