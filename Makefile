@@ -5,10 +5,11 @@
 #   make check    format, clippy, dependencies, unit tests: minutes, no root, no cluster
 #   make test     everything, with a real Ceph cluster of one node and real Podman; needs root
 #   make test-long  the same with the full length of what `make test` cuts short
-#   make bench    measures
+#   make bench    measures homes beside other file systems: an hour or two, as root
+#   make bench-quick  the same in minutes
 
 .DEFAULT_GOAL := run
-.PHONY: run build check test test-long bench clean
+.PHONY: run build check test test-long bench bench-quick clean
 
 # Where `make run` keeps its state: the command's own default, so that `yadokari status` in
 # another terminal finds it. `make run DATA=/somewhere` for another place.
@@ -28,7 +29,7 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@.ci/deny
-	cargo test --workspace --exclude yadokari-tests --locked
+	cargo test --workspace --exclude yadokari-tests --exclude yadokari-bench --locked
 
 test:
 	@.ci/test
@@ -38,6 +39,9 @@ test-long:
 
 bench:
 	@.ci/bench
+
+bench-quick:
+	@.ci/bench run --quick
 
 clean:
 	cargo clean

@@ -100,6 +100,7 @@ fn of_home(kind: &ErrorKind) -> Exit {
         | ErrorKind::ReadOnly
         | ErrorKind::OverQuota
         | ErrorKind::WouldBlock
+        | ErrorKind::Newer(_)
         | ErrorKind::Fenced => Exit::Refused,
         ErrorKind::NotDir
         | ErrorKind::IsDir

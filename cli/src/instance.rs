@@ -111,6 +111,9 @@ pub fn info(head: &yadokari_fs::view::Head) -> HomeInfo {
         bytes_limit: limit(head.usage.bytes_limit),
         inodes: head.usage.inodes,
         inodes_limit: limit(head.usage.inodes_limit),
+        snapshots: head.snapshots,
+        snapshot_bytes: head.snapshot_bytes,
+        scheduled: head.scheduled,
         open: false,
     }
 }

@@ -5,6 +5,8 @@ mod commands;
 mod config;
 mod doctor;
 mod exit;
+mod gateway;
+mod image;
 mod instance;
 mod output;
 mod serve;

@@ -54,6 +54,12 @@ fn is_read(text: &str) -> anyhow::Result<bool> {
     }
 }
 
+/// A time in seconds since 1970, in UTC.
+pub fn time(seconds: i64) -> String {
+    let time = chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default();
+    time.format("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
 /// Columns that are as wide as their widest cell; those named in `right` are aligned right.
 pub fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();

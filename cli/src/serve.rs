@@ -16,6 +16,7 @@ use yadokari_store::{Store, StoreOptions, StoreUrl};
 
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
+use crate::gateway::Running;
 use crate::output;
 
 /// A home that nothing used for so long is closed, which gives its memory back.
@@ -34,6 +35,8 @@ pub struct Plan {
     pub announce: bool,
     /// Take homes over from a node that still looks alive.
     pub take_over: bool,
+    /// Serve the image registry beside.
+    pub gateway: bool,
 }
 
 /// Serves until SIGTERM, SIGINT or the end of the mount.
@@ -46,12 +49,21 @@ pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
         // Heard from the first moment on: a signal right behind `ready` must not kill.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let records = open_records(settings, plan.take_over).await?;
+        let store = open_store_for_daemon(settings).await?;
+        let records = start_records(settings, store.clone(), plan.take_over).await?;
         let config = node_config(settings, &plan, Arc::clone(&records) as Arc<dyn Records>)?;
         let node = Node::start(config).await.map_err(|error| explain(error, settings))?;
+        let gateway = match start_gateway(settings, &plan, &store).await {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                node.shutdown().await.context("not everything could be written to the store")?;
+                return Err(error);
+            }
+        };
         if plan.announce {
             settings.remember_store();
-            output::announce(&format!("{}\n", node.ready_line()))?;
+            let shown = gateway.as_ref().map(Running::shown).unwrap_or_default();
+            output::announce(&format!("{}{shown}\n", node.ready_line()))?;
         }
         tokio::select! {
             () = node.wait() => {}
@@ -59,7 +71,13 @@ pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
             _ = interrupt.recv() => {}
         }
         tracing::info!("writing everything to the store, then leaving");
-        node.shutdown().await.context("not everything could be written to the store")?;
+        let ending = async {
+            if let Some(gateway) = gateway {
+                gateway.shutdown().await;
+            }
+        };
+        let (stopped, ()) = tokio::join!(node.shutdown(), ending);
+        stopped.context("not everything could be written to the store")?;
         records.shutdown().await.context("a home was not given up")?;
         Ok(Exit::Done)
     });
@@ -97,9 +115,33 @@ pub async fn open_records(
     settings: &Settings,
     take_over: bool,
 ) -> anyhow::Result<Arc<StoreRecords>> {
+    let store = open_store_for_daemon(settings).await?;
+    start_records(settings, store, take_over).await
+}
+
+async fn open_store_for_daemon(settings: &Settings) -> anyhow::Result<Store> {
     let options =
         StoreOptions { request_timeout: settings.timing_store_timeout, ..StoreOptions::default() };
-    let store = crate::test_hook::wrap(open_store(settings, &options).await?);
+    Ok(crate::test_hook::wrap(open_store(settings, &options).await?))
+}
+
+/// On loopback the kernel says who calls: only the listener that `up` makes is such a one.
+async fn start_gateway(
+    settings: &Settings,
+    plan: &Plan,
+    store: &Store,
+) -> anyhow::Result<Option<Running>> {
+    if !plan.gateway {
+        return Ok(None);
+    }
+    Running::start(settings, store, plan.form == Form::Local).await
+}
+
+async fn start_records(
+    settings: &Settings,
+    store: Store,
+    take_over: bool,
+) -> anyhow::Result<Arc<StoreRecords>> {
     let shared = home::Shared::new(home_config(settings));
     let identity = NodeIdentity::of_this_process(None).context("reading /proc")?;
     let records = Arc::new(StoreRecords::start(store, identity, shared, take_over).await);
@@ -146,6 +188,7 @@ fn node_config(
         whose,
         skeleton: settings.home_skeleton.clone(),
         quota: Quota { bytes: settings.home_quota, inodes: settings.home_inodes },
+        keep: settings.snapshots_keep,
         idle_after: IDLE_AFTER,
         threads: threads.clamp(THREADS_MIN, THREADS_MAX),
         allow_other: uid != 0 && others_allowed(),

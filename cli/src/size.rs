@@ -65,18 +65,19 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
     multiply(number, factor).ok_or_else(|| format!("not a count: {help}"))
 }
 
-/// Reads a span of time: `500ms`, `5s`, `2m`, `1h`.
+/// Reads a span of time: `500ms`, `5s`, `2m`, `1h`, `14d`.
 ///
 /// # Errors
 /// A sentence that says what was wrong and what is right.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let help = "write a time like 500ms, 5s, 2m or 1h";
+    let help = "write a time like 500ms, 5s, 2m, 1h or 14d";
     let (number, unit) = split(text);
     let factor_ms = match unit.to_ascii_lowercase().as_str() {
         "ms" => 1,
         "s" => 1_000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         "" => return Err(format!("a unit is missing: {help}")),
         other => return Err(format!("unknown unit `{other}`: {help}")),
     };

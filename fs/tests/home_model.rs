@@ -16,6 +16,8 @@ mod damage;
 mod history;
 #[path = "model/invariants.rs"]
 mod invariants;
+#[path = "model/kept.rs"]
+mod kept;
 #[path = "model/life.rs"]
 mod life;
 #[path = "model/mutants.rs"]

@@ -46,6 +46,7 @@ pub struct Ceph {
     scratch: process::Scratch,
     mon: Mutex<Option<Daemon>>,
     mgr: Mutex<Option<Daemon>>,
+    mds: Mutex<Option<Daemon>>,
     osds: Mutex<Vec<Option<Daemon>>>,
 }
 
@@ -70,6 +71,7 @@ impl Ceph {
             scratch,
             mon: Mutex::new(None),
             mgr: Mutex::new(None),
+            mds: Mutex::new(None),
             osds: Mutex::new(uuids.iter().map(|_| None).collect()),
         };
         ceph.start_mon()?;
@@ -113,6 +115,25 @@ impl Ceph {
     /// Runs the `rados` tool; its standard output.
     pub fn rados(&self, args: &[&str]) -> Result<String> {
         self.run("rados", args)
+    }
+
+    /// Adds CephFS, called `fs`, in pools of its own, and waits until it serves.
+    pub fn start_fs(&self) -> Result<()> {
+        process::require(&[("ceph-mds", "ceph-mds")])?;
+        self.script(&[
+            "osd pool create fs_meta 8",
+            "osd pool create fs_data 8",
+            "fs new fs fs_meta fs_data",
+        ])?;
+        *self.mds.lock().expect("no panic") = Some(self.daemon("ceph-mds", "a")?);
+        let deadline = Instant::now() + READY_MAX;
+        while !self.ceph(&["mds", "stat"])?.contains("up:active") {
+            if Instant::now() > deadline {
+                bail!("the metadata server is not active");
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
     }
 
     pub fn create_pool(&self, name: &str) -> Result<()> {
@@ -254,7 +275,7 @@ impl Drop for Ceph {
     fn drop(&mut self) {
         // Nothing is kept, so nothing need be stopped in order.
         let osds = self.osds.get_mut().map(std::mem::take).unwrap_or_default();
-        let others = [self.mgr.get_mut(), self.mon.get_mut()];
+        let others = [self.mds.get_mut(), self.mgr.get_mut(), self.mon.get_mut()];
         let others = others.into_iter().filter_map(|slot| slot.ok().and_then(Option::take));
         for daemon in osds.into_iter().flatten().chain(others) {
             let _dead_already = daemon.kill();

@@ -111,6 +111,10 @@ impl Instance {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path())?;
         let mut command = self.command(&["up", "--store", &self.store]);
         command.arg("--home").arg(&self.mount).args(&self.options.arguments);
+        // A gateway is for those tests that ask for one.
+        if !self.options.arguments.iter().any(|argument| argument == "--listen") {
+            command.args(["--listen", "none"]);
+        }
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         let mut command = process::through(&self.options.through, command);
         let mut child = command

@@ -208,8 +208,8 @@ fn a_user_without_an_instance_of_their_own_means_that_of_the_machine() -> Result
     let script = format!(
         "set -eu; mkdir -p /var/lib/yadokari; mount -t tmpfs tmpfs /var/lib/yadokari
         {yadokari} up > {log} 2>&1 & up=$!
-        trap 'kill $up; wait $up' EXIT
-        for n in $(seq 600); do grep -q ^ready {log} && break; sleep 0.1; done
+        trap 'kill $up; wait $up; cat {log} >&2' EXIT
+        for n in $(seq 600); do grep -q ^ready {log} && break; kill -0 $up; sleep 0.1; done
         grep ^ready {log}
         {yadokari} home create {name} --quota 10M
         as='setpriv --reuid {uid} --regid {gid} --init-groups env -i HOME={home} PATH=/usr/bin:/bin'

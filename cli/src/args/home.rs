@@ -1,8 +1,10 @@
 //! Commands about homes and their limits.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
-use super::Output;
+use super::{Output, SnapshotCommand};
 use crate::size::{parse_bytes_arg, parse_count_arg};
 
 /// `yadokari home …`.
@@ -12,6 +14,7 @@ Examples:
   yadokari home create ada --quota 50G --inodes 1M
   yadokari home list
   yadokari home set-quota ada --quota 100G
+  yadokari home snapshot create ada before-upgrade
   yadokari home remove ada             can be undone for 7 days:
   yadokari home restore ada")]
 pub enum HomeCommand {
@@ -78,6 +81,67 @@ Examples:
     Remove {
         /// Name of the home
         name: String,
+    },
+    /// Snapshots of a home: .snapshots/NAME in it
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Make a new home with everything that another has
+    #[command(after_help = "\
+The new home belongs to the same owner and shares nothing with the other, which may be removed.
+
+Examples:
+  yadokari home clone ada ada2
+  yadokari home clone ada@before-upgrade ada-old --quota 50G
+
+Exits with 3 if there is no such home or snapshot, with 4 if NEW exists already.")]
+    Clone {
+        /// The home, or HOME@SNAPSHOT
+        home: String,
+        /// Name of the new home
+        new: String,
+        #[command(flatten)]
+        limits: QuotaLimits,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Write a home to a tar archive
+    #[command(after_help = "\
+Shows one moment, while the home is in use too. tar and bsdtar read it.
+
+Examples:
+  yadokari home export ada ada.tar
+  yadokari home export ada@before-upgrade | zstd > ada.tar.zst
+  yadokari home export ada | ssh other yadokari home import ada")]
+    Export {
+        /// The home, or HOME@SNAPSHOT
+        home: String,
+        /// The file, - for standard output
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Make a home of a tar archive
+    #[command(after_help = "\
+Modes, owners (by number), times, links, ACLs, attributes and holes are as in the archive.
+A failure leaves no home behind.
+
+Examples:
+  yadokari home import ada ada.tar
+  zstd -dc ada.tar.zst | yadokari home import ada --quota 50G
+
+Exits with 4 if the home exists already.")]
+    Import {
+        /// Name of the new home
+        name: String,
+        /// The file, - for standard input
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// User (name or number) whom it is for [default: the user of that name]
+        #[arg(long, value_name = "USER")]
+        owner: Option<String>,
+        #[command(flatten)]
+        limits: QuotaLimits,
+        #[command(flatten)]
+        output: Output,
     },
     /// Bring a removed home back
     #[command(after_help = "Examples:\n  yadokari home restore ada")]

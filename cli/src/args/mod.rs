@@ -4,16 +4,25 @@
 //! flags, environment and the configuration file are weighed in one place.
 
 mod home;
+mod image;
 mod node;
 mod setup;
+mod snapshot;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use home::{HomeCommand, QuotaArgs};
-pub use node::{FsckArgs, MountArgs, NodeArgs, ServeArgs, StatsArgs, SyncArgs, UmountArgs, UpArgs};
+pub use home::{HomeCommand, QuotaArgs, QuotaLimits};
+pub use image::{
+    Expiry, GroupArgs, GroupCommand, ImageArgs, ImageCommand, NewQuota, RegistryArgs, ShareArgs,
+    TokenCommand,
+};
+pub use node::{
+    FsckArgs, GatewayArgs, MountArgs, NodeArgs, ServeArgs, StatsArgs, SyncArgs, UmountArgs, UpArgs,
+};
 pub use setup::{CompletionArgs, SetupCommand};
+pub use snapshot::{SnapshotCommand, Switch};
 
 /// Shown below the list of commands.
 const EXAMPLES: &str = "\
@@ -24,6 +33,7 @@ Examples:
   yadokari home create ada --quota 50G     a home for the user ada
   yadokari quota                           how much of my home is used
   yadokari setup podman                    make rootless Podman fast in a home
+  yadokari image share ada/app --read bob  let bob pull an image
 
 Configuration: flags win over the environment (YADOKARI_*), that over the configuration file
 (--config, else DATA/yadokari.toml), that over the defaults.
@@ -77,6 +87,8 @@ pub enum Command {
     Up(UpArgs),
     /// Run the daemon of a cluster node
     Node(NodeArgs),
+    /// Run a registry gateway alone
+    Gateway(GatewayArgs),
     /// Mount one home somewhere, as any user
     Mount(MountArgs),
     /// Unmount what `mount` mounted
@@ -84,6 +96,8 @@ pub enum Command {
     /// Make, list, limit, remove and restore homes
     #[command(subcommand)]
     Home(HomeCommand),
+    /// Look at, share and remove images in a registry
+    Image(ImageArgs),
     /// Show what a home uses and may use
     Quota(QuotaArgs),
     /// Show whether the instance runs and what it serves

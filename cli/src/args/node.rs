@@ -62,6 +62,56 @@ A configuration file, with every key and its default:
   store_timeout = \"60s\"           # an operation that waits for the store fails after this")]
 pub struct NodeArgs {}
 
+/// `yadokari gateway`.
+#[derive(Debug, Default, Args)]
+#[command(after_long_help = "\
+Serves an OCI registry from the store, beside any number of others on the same store; all of
+them are one registry. Prints `ready gateway=http://ADDR:PORT …` on standard output when it
+serves. SIGTERM and SIGINT let transfers end, then exit with 0.
+
+Examples:
+  yadokari gateway --config /etc/yadokari/gateway.toml
+  curl http://127.0.0.1:5000/healthz      also /readyz and, from this machine, /metrics
+
+A configuration file, with every key of the gateway and its default:
+
+  store = \"rados://images\"        # default: file:// under the data directory
+
+  [gateway]
+  listen          = \"127.0.0.1:5000\"   # several, separated by commas; none
+  external_url    = \"https://registry.example\"   # behind a proxy; default: relative Locations
+  tls_certificate = \"/etc/yadokari/cert.pem\"   # with its chain; default: no TLS
+  tls_key         = \"/etc/yadokari/key.pem\"    # both are read again when they change
+  trusted_proxies = \"10.0.0.1\"       # whose X-Forwarded-For counts; default: nobody's
+  metrics_listen  = \"10.0.0.2:9100\"  # metrics and health alone; default: none
+  sparse          = false            # take manifests whose blobs are not here
+  quota           = \"none\"           # of an owner's images: 50G, 50GB, none
+  transfer_memory = \"48M\"            # all transfers together, beyond 64K each
+  cache_memory    = \"40M\"            # tags, rights, manifests
+  blob_max        = \"1T\"
+  connections_max = 1024
+  requests_max    = 256              # of one caller at the same time
+  stall_time      = \"60s\"            # a client that sends or takes nothing is cut off
+  shutdown_time   = \"60s\"            # transfers may go on for so long at the end
+  upload_expiry   = \"24h\"            # an upload that nobody goes on with
+  untagged_expiry = \"14d\"            # a manifest that no tag, index or subject keeps
+  collect_interval = \"1h\"            # unused blobs are looked for; none
+  collect_grace   = \"48h\"            # between finding and removing one
+
+  [auth]                             # who may call; see gateway/DESIGN.md
+  admins = [\"ada\"]
+
+  [auth.htpasswd]
+  file = \"/etc/yadokari/htpasswd\"    # made with htpasswd -B")]
+pub struct GatewayArgs {
+    /// Where to listen; several separated by commas
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<String>,
+    /// Where images are kept: as for `yadokari up`
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+}
+
 /// What `up` takes from flags.
 #[derive(Debug, Default, Clone, Args)]
 pub struct ServeArgs {
@@ -74,6 +124,12 @@ pub struct ServeArgs {
     /// Where homes are mounted [default: DATA/home]
     #[arg(long, value_name = "DIR")]
     pub home: Option<PathBuf>,
+    /// Where the image registry listens; `none` for no registry [default: 127.0.0.1:5000]
+    ///
+    /// On a loopback address the kernel says who calls, so that users of this machine need no
+    /// login. If nobody chose the address and it is taken, another port is.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<String>,
     /// Bytes that a new home may use: 50G, 50GB or none
     #[arg(long, value_name = "SIZE")]
     #[arg(value_parser = parse_bytes_arg)]

@@ -9,7 +9,7 @@ use super::Output;
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  yadokari setup podman --dry-run\n  yadokari setup podman")]
 pub enum SetupCommand {
-    /// Make rootless Podman use the kernel's own overlay in a home
+    /// Make Podman use the kernel's own overlay in a home, and this machine's registry
     Podman(SetupPodmanArgs),
 }
 
@@ -20,6 +20,14 @@ Podman chooses the slow driver `vfs` by itself on a file system that it does not
 writes `driver = \"overlay\"` without a mount program into storage.conf, and keeps every other
 setting and comment of that file. Run it as the user (for ~/.config/containers/storage.conf), or
 with --system as root (for /etc/containers/storage.conf).
+
+It also tells Podman that the registry which `yadokari up` runs on this machine speaks plain HTTP
+(an entry in registries.conf.d for its loopback address), so that users push and pull there
+without TLS and without login:
+
+  podman push 127.0.0.1:5000/$USER/app
+
+`yadokari up` as root does that by itself for all users, for as long as it runs.
 
 Storage that Podman filled with another driver would be out of reach afterwards, so this refuses
 when there is any, and says how to save it.
@@ -34,6 +42,9 @@ pub struct SetupPodmanArgs {
     /// For all users of this machine: /etc/containers/storage.conf
     #[arg(long)]
     pub system: bool,
+    /// The registry on this machine [default: the one that runs, else 127.0.0.1:5000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub registry: Option<std::net::SocketAddr>,
     /// Only say what would be changed
     #[arg(long)]
     pub dry_run: bool,

@@ -4,6 +4,7 @@ use yadokari_fs::home::{Error, ErrorKind, Quota};
 use yadokari_fs::node::control::{HomeInfo, Request};
 use yadokari_fs::node::{NewHome, Records};
 
+use super::transfer;
 use crate::args::{HomeCommand, QuotaArgs};
 use crate::config::Settings;
 use crate::exit::{self, Exit, Failure};
@@ -43,6 +44,15 @@ pub fn run(settings: &Settings, command: HomeCommand) -> anyhow::Result<Exit> {
                 Request::HomeSetQuota { name, bytes: limits.quota, inodes: limits.inodes };
             output::print(output, &one(settings, &request)?, facts)?;
         }
+        HomeCommand::Clone { home, new, limits, output } => {
+            return transfer::clone(settings, &home, new, limits, output);
+        }
+        HomeCommand::Export { home, file } => return transfer::export(settings, &home, &file),
+        HomeCommand::Import { name, file, owner, limits, output } => {
+            let owner = owner.map(|owner| find_owner(&owner)).transpose()?;
+            return transfer::import(settings, name, &file, owner, limits, output);
+        }
+        HomeCommand::Snapshot(command) => return super::snapshot::run(settings, command),
         HomeCommand::Remove { name } => {
             remove(settings, &name)?;
             eprintln!("removed {name}; for 7 days `yadokari home restore {name}` brings it back");
@@ -72,7 +82,10 @@ pub fn quota(settings: &Settings, arguments: QuotaArgs) -> anyhow::Result<Exit> 
 }
 
 /// A request that gives one home, to the daemon or, where none runs, to the store.
-fn one(settings: &Settings, request: &Request) -> anyhow::Result<HomeInfo> {
+///
+/// # Errors
+/// The daemon's or the store's reason.
+pub fn one(settings: &Settings, request: &Request) -> anyhow::Result<HomeInfo> {
     match instance::connect(settings)? {
         Some(mut client) => instance::ask(&mut client, settings, request),
         None => super::runtime()?.block_on(one_stopped(settings, request)),
@@ -135,7 +148,8 @@ fn remove(settings: &Settings, name: &str) -> anyhow::Result<()> {
     })
 }
 
-fn explain(name: &str, error: Error) -> Failure {
+/// What an error of a home means to whoever gave the command.
+pub fn explain(name: &str, error: Error) -> Failure {
     match error.kind() {
         ErrorKind::NotFound => Failure::not_found(format!("there is no home {name}"))
             .remedy(format!("yadokari home list shows all; yadokari home create {name} makes it")),
@@ -162,7 +176,8 @@ fn explain_create(settings: &Settings, request: Request, error: anyhow::Error) -
     }
 }
 
-fn find_owner(key: &str) -> anyhow::Result<(u32, u32)> {
+/// The ids of a user, by name or number.
+pub fn find_owner(key: &str) -> anyhow::Result<(u32, u32)> {
     let user = users::find(key).ok_or_else(|| {
         Failure::not_found(format!("the system knows no user {key}"))
             .remedy("`getent passwd` shows all; --owner USER names another owner")
@@ -196,12 +211,15 @@ fn table(homes: &[HomeInfo]) -> String {
                 show_count(home.inodes),
                 limit(home.inodes_limit, show_count),
                 percent(home.inodes, home.inodes_limit),
+                show_count(home.snapshots),
+                show_bytes(home.snapshot_bytes),
                 if home.open { "open" } else { "" }.to_owned(),
             ]
         })
         .collect();
-    let head = ["home", "owner", "used", "limit", "", "inodes", "limit", "", ""];
-    output::table(&head, &[2, 3, 4, 5, 6, 7], &rows)
+    let head =
+        ["home", "owner", "used", "limit", "", "inodes", "limit", "", "snapshots", "hold", ""];
+    output::table(&head, &[2, 3, 4, 5, 6, 7, 8, 9], &rows)
 }
 
 fn facts(home: &HomeInfo) -> String {
@@ -228,6 +246,15 @@ fn facts(home: &HomeInfo) -> String {
                 show_count(home.inodes),
                 limit(home.inodes_limit, show_count),
                 percent(home.inodes, home.inodes_limit),
+            ),
+        ),
+        (
+            "snapshots",
+            format!(
+                "{}, which alone hold {} (not charged); the schedule is {}",
+                show_count(home.snapshots),
+                show_bytes(home.snapshot_bytes),
+                if home.scheduled { "on" } else { "off" }
             ),
         ),
         ("volume", home.volume.to_string()),

@@ -3,17 +3,19 @@
 mod fsck;
 mod home;
 mod mount;
+mod snapshot;
 mod status;
+mod transfer;
 
 use clap::CommandFactory;
 use yadokari_fs::node::control::Request;
 use yadokari_fs::view::Form;
 
-use crate::args::{Cli, Command, Global, ServeArgs, SetupCommand};
+use crate::args::{Cli, Command, GatewayArgs, Global, ServeArgs, SetupCommand};
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
-use crate::setup::podman;
-use crate::{doctor, instance, output, serve};
+use crate::setup::{podman, registries};
+use crate::{doctor, gateway, image, instance, output, serve};
 
 /// Runs one command.
 ///
@@ -27,9 +29,11 @@ pub fn run(command: Command, global: &Global, settings: Settings) -> anyhow::Res
     match command {
         Command::Up(arguments) => up(settings, arguments.serve),
         Command::Node(_) => node(global, &settings),
+        Command::Gateway(arguments) => gateway(settings, arguments),
         Command::Mount(arguments) => mount::mount(settings, arguments),
         Command::Umount(arguments) => mount::umount(&settings, &arguments),
         Command::Home(command) => home::run(&settings, command),
+        Command::Image(arguments) => image::run(&settings, arguments),
         Command::Quota(arguments) => home::quota(&settings, arguments),
         Command::Status(output) => status::status(&settings, output),
         Command::Stats(arguments) => status::stats(&settings, &arguments),
@@ -47,7 +51,15 @@ pub fn run(command: Command, global: &Global, settings: Settings) -> anyhow::Res
         }
         Command::Setup(SetupCommand::Podman(arguments)) => {
             let home = std::env::home_dir().unwrap_or_default();
-            let outcome = podman::run(&home, arguments.system, arguments.dry_run)?;
+            let (system, dry_run) = (arguments.system, arguments.dry_run);
+            let running = registries::running(&settings.data).and_then(|at| at.parse().ok());
+            let configured = || settings.gateway.addresses().0.first().copied();
+            let at = arguments.registry.or(running).or_else(configured);
+            let mut outcome = podman::run(&home, system, dry_run)?;
+            if let Some(at) = at {
+                let (home, data) = (&home, &settings.data);
+                outcome.registry = podman::name_registry(home, system, dry_run, data, at)?;
+            }
             output::print(arguments.output, &outcome, podman::show)?;
             Ok(Exit::Done)
         }
@@ -69,9 +81,29 @@ fn up(mut settings: Settings, flags: ServeArgs) -> anyhow::Result<Exit> {
     }
     settings.home_quota = flags.quota.unwrap_or(settings.home_quota);
     settings.home_inodes = flags.inodes.unwrap_or(settings.home_inodes);
+    listen(&mut settings, flags.listen)?;
     let shows = serve::all_homes(&settings);
     let take_over = flags.take_over;
-    serve::run(&settings, serve::Plan { shows, form: Form::Local, announce: true, take_over })
+    let gateway = true;
+    let plan = serve::Plan { shows, form: Form::Local, announce: true, take_over, gateway };
+    serve::run(&settings, plan)
+}
+
+fn gateway(mut settings: Settings, arguments: GatewayArgs) -> anyhow::Result<Exit> {
+    if let Some(store) = arguments.store {
+        settings.store = Some(store);
+    }
+    listen(&mut settings, arguments.listen)?;
+    gateway::run(&settings)
+}
+
+fn listen(settings: &mut Settings, flag: Option<String>) -> anyhow::Result<()> {
+    if let Some(text) = flag {
+        let listen = crate::config::parse_listen(&text)
+            .map_err(|why| Failure::usage(format!("--listen {text}: {why}")))?;
+        settings.gateway.listen = Some(listen);
+    }
+    Ok(())
 }
 
 fn node(global: &Global, settings: &Settings) -> anyhow::Result<Exit> {
@@ -82,7 +114,13 @@ fn node(global: &Global, settings: &Settings) -> anyhow::Result<Exit> {
             .into());
     }
     let shows = serve::all_homes(settings);
-    let plan = serve::Plan { shows, form: Form::Shared, announce: true, take_over: false };
+    let plan = serve::Plan {
+        shows,
+        form: Form::Shared,
+        announce: true,
+        take_over: false,
+        gateway: settings.gateway.listen.is_some(),
+    };
     serve::run(settings, plan)
 }
 

@@ -36,7 +36,8 @@ pub fn mount(mut settings: Settings, arguments: MountArgs) -> anyhow::Result<Exi
     settings.data = settings.data.join("mounts").join(format!("{}", std::process::id()));
     let shows = serve::one_home(&arguments.home, dir);
     let take_over = arguments.take_over;
-    let plan = serve::Plan { shows, form: Form::Local, announce: true, take_over };
+    let gateway = false;
+    let plan = serve::Plan { shows, form: Form::Local, announce: true, take_over, gateway };
     let done = serve::run(&settings, plan);
     // A directory of this one process; what is left in it after a crash is a lock and a socket.
     let _ = std::fs::remove_dir_all(&settings.data);

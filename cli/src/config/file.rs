@@ -9,6 +9,9 @@ use super::Settings;
 use super::keys::{KEYS, apply as apply_key, nearest};
 use crate::exit::Failure;
 
+/// The section that says who may call the gateway.
+const AUTH: &str = "auth";
+
 /// Reads `text` into `settings`; `path` is for messages.
 ///
 /// # Errors
@@ -25,6 +28,10 @@ pub fn apply(settings: &mut Settings, path: &Path, text: &str) -> Result<(), Fai
     for (name, value) in root.get_ref() {
         let offset = name.span().start;
         let name = name.get_ref().as_ref();
+        if name == AUTH {
+            // A section of its own form, which the gateway reads.
+            continue;
+        }
         if let DeValue::Table(section) = value.get_ref() {
             if !sections().any(|known| known == name) {
                 return Err(at(offset, unknown_section(name)));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::Settings;
+use super::{Settings, gateway};
 use crate::exit::Failure;
 use crate::size::{parse_bytes, parse_count, parse_duration};
 
@@ -11,7 +11,7 @@ use crate::size::{parse_bytes, parse_count, parse_duration};
 const DISTANCE_MAX: usize = 3;
 
 /// Every key, as `section.name`.
-pub const KEYS: [&str; 15] = [
+pub const KEYS: [&str; 37] = [
     "data",
     "store",
     "log",
@@ -20,6 +20,9 @@ pub const KEYS: [&str; 15] = [
     "home.inodes",
     "home.create",
     "home.skeleton",
+    "snapshots.hourly",
+    "snapshots.daily",
+    "snapshots.weekly",
     "memory.data_cache",
     "memory.table_cache",
     "memory.dirty_max",
@@ -27,6 +30,25 @@ pub const KEYS: [&str; 15] = [
     "timing.commit",
     "timing.flush",
     "timing.store_timeout",
+    "gateway.listen",
+    "gateway.metrics_listen",
+    "gateway.external_url",
+    "gateway.tls_certificate",
+    "gateway.tls_key",
+    "gateway.trusted_proxies",
+    "gateway.sparse",
+    "gateway.quota",
+    "gateway.transfer_memory",
+    "gateway.cache_memory",
+    "gateway.blob_max",
+    "gateway.connections_max",
+    "gateway.requests_max",
+    "gateway.stall_time",
+    "gateway.shutdown_time",
+    "gateway.upload_expiry",
+    "gateway.untagged_expiry",
+    "gateway.collect_grace",
+    "gateway.collect_interval",
 ];
 
 /// Sets one key from its text.
@@ -49,6 +71,9 @@ pub fn apply(settings: &mut Settings, key: &str, value: &str) -> Result<(), Stri
             s.home_create = bool::from_str(value).map_err(|_| "write true or false".to_owned())?;
         }
         "home.skeleton" => s.home_skeleton = path(value)?,
+        "snapshots.hourly" => s.snapshots_keep.hourly = kept(value)?,
+        "snapshots.daily" => s.snapshots_keep.daily = kept(value)?,
+        "snapshots.weekly" => s.snapshots_keep.weekly = kept(value)?,
         "memory.data_cache" => s.memory_data_cache = not_zero(parse_bytes(value)?)?,
         "memory.table_cache" => s.memory_table_cache = not_zero(parse_bytes(value)?)?,
         "memory.dirty_max" => s.memory_dirty_max = not_zero(parse_bytes(value)?)?,
@@ -56,6 +81,9 @@ pub fn apply(settings: &mut Settings, key: &str, value: &str) -> Result<(), Stri
         "timing.commit" => s.timing_commit = parse_duration(value)?,
         "timing.flush" => s.timing_flush = parse_duration(value)?,
         "timing.store_timeout" => s.timing_store_timeout = parse_duration(value)?,
+        gateway if gateway.starts_with(gateway::SECTION) => {
+            return s.gateway.apply(gateway, value);
+        }
         unknown => unreachable!("`{unknown}` is not in KEYS"),
     }
     Ok(())
@@ -93,6 +121,13 @@ fn path(value: &str) -> Result<PathBuf, String> {
     if value.is_empty() { Err("the path is empty".to_owned()) } else { Ok(PathBuf::from(value)) }
 }
 
-fn not_zero(value: u64) -> Result<u64, String> {
+/// Snapshots of one kind that are kept; 0 makes none.
+fn kept(value: &str) -> Result<u32, String> {
+    const KEPT_MAX: u32 = 1000;
+    let number = value.parse().map_err(|_| "write a number; 0 makes none".to_owned())?;
+    if number > KEPT_MAX { Err(format!("at most {KEPT_MAX}")) } else { Ok(number) }
+}
+
+pub(super) fn not_zero(value: u64) -> Result<u64, String> {
     if value == 0 { Err("must be more than 0".to_owned()) } else { Ok(value) }
 }

@@ -4,10 +4,15 @@
 //! a wrong value names where it stands.
 
 mod file;
+mod gateway;
 mod keys;
+
+pub use gateway::{GatewaySettings, parse_listen};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use yadokari_fs::home::Keep;
 
 use crate::args::Global;
 use crate::exit::Failure;
@@ -21,7 +26,7 @@ pub const MACHINE_DATA: &str = "/var/lib/yadokari";
 /// The file in the data directory that is read when no other is named.
 const FILE_NAME: &str = "yadokari.toml";
 /// Variables that are no settings of the daemon.
-const OTHER_VARIABLES: [&str; 2] = ["YADOKARI_CONFIG", "YADOKARI_TEST_HANG"];
+const OTHER_VARIABLES: [&str; 3] = ["YADOKARI_CONFIG", "YADOKARI_REGISTRY", "YADOKARI_TEST_HANG"];
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub struct Settings {
     pub home_create: bool,
     /// What a new home starts with.
     pub home_skeleton: PathBuf,
+    /// Snapshots of each home that the schedule keeps.
+    pub snapshots_keep: Keep,
     /// Bytes of contents kept for reading.
     pub memory_data_cache: u64,
     /// Bytes of metadata blocks kept.
@@ -56,6 +63,10 @@ pub struct Settings {
     pub timing_flush: Duration,
     /// An operation that waits for the store fails after this.
     pub timing_store_timeout: Duration,
+    /// The registry gateway.
+    pub gateway: GatewaySettings,
+    /// The configuration file that was read, for the section that the gateway reads itself.
+    pub source: Option<(PathBuf, String)>,
 }
 
 impl Settings {
@@ -69,6 +80,7 @@ impl Settings {
             home_inodes: NO_LIMIT,
             home_create: true,
             home_skeleton: PathBuf::from("/etc/skel"),
+            snapshots_keep: Keep::default(),
             memory_data_cache: 64 << 20,
             memory_table_cache: 48 << 20,
             memory_dirty_max: 96 << 20,
@@ -76,6 +88,8 @@ impl Settings {
             timing_commit: Duration::from_secs(1),
             timing_flush: Duration::from_secs(2),
             timing_store_timeout: Duration::from_secs(60),
+            gateway: GatewaySettings::default(),
+            source: None,
         }
     }
 
@@ -131,7 +145,10 @@ impl Settings {
         let implied = settings.data.join(FILE_NAME);
         let path = global.config.as_ref().unwrap_or(&implied);
         match std::fs::read_to_string(path) {
-            Ok(text) => file::apply(&mut settings, path, &text)?,
+            Ok(text) => {
+                file::apply(&mut settings, path, &text)?;
+                settings.source = Some((path.clone(), text));
+            }
             Err(error) if global.config.is_none() && is_absent(&error) => {}
             Err(error) => {
                 let message = format!("configuration file {}: {error}", path.display());

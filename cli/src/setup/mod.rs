@@ -1,4 +1,5 @@
 //! Preparing other programs for homes.
 
 pub mod podman;
+pub mod registries;
 pub mod storage;

@@ -1,12 +1,14 @@
-//! `yadokari setup podman`: edits storage.conf, unless that would orphan what Podman has stored.
+//! `yadokari setup podman`: edits storage.conf, unless that would orphan what Podman has stored,
+//! and names this machine's registry.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
 use toml_edit::{DocumentMut, Item};
 
-use super::storage;
+use super::{registries, storage};
 use crate::exit::Failure;
 
 /// What was (or would be) done; the shape of `--json`.
@@ -18,6 +20,45 @@ pub struct Outcome {
     pub changes: Vec<String>,
     /// It was written.
     pub written: bool,
+    /// The entry of this machine's registry.
+    pub registry: Option<Entry>,
+}
+
+/// An entry in registries.conf.d.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    /// The file.
+    pub file: PathBuf,
+    /// Which registry it is about.
+    pub location: SocketAddr,
+    /// It is there already.
+    pub there: bool,
+    /// It was written.
+    pub written: bool,
+}
+
+/// Lets Podman speak plain HTTP to a registry on loopback; nothing for any other address.
+///
+/// # Errors
+/// I/O.
+pub fn name_registry(
+    home: &Path,
+    system: bool,
+    dry_run: bool,
+    data: &Path,
+    address: SocketAddr,
+) -> anyhow::Result<Option<Entry>> {
+    if !address.ip().is_loopback() {
+        return Ok(None);
+    }
+    let file = registries::file(&registries::folder(home, system), address);
+    let text = registries::text(address, data);
+    let there = std::fs::read_to_string(&file).is_ok_and(|old| old == text);
+    let written = !there && !dry_run;
+    if written {
+        registries::write(&file, &text).with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(Some(Entry { file, location: address, there, written }))
 }
 
 /// Makes the file of the user whose home is `home`, or the machine's, say native overlay.
@@ -51,11 +92,25 @@ pub fn run(home: &Path, system: bool, dry_run: bool) -> anyhow::Result<Outcome> 
     if written {
         write(&file, &doc.to_string()).with_context(|| format!("writing {}", file.display()))?;
     }
-    Ok(Outcome { file, changes, written })
+    Ok(Outcome { file, changes, written, registry: None })
 }
 
 /// The outcome for people.
 pub fn show(outcome: &Outcome) -> String {
+    let mut out = show_storage(outcome);
+    if let Some(entry) = &outcome.registry {
+        let (file, at) = (entry.file.display(), entry.location);
+        let verb = match (entry.there, entry.written) {
+            (true, _) => "is there already",
+            (false, true) => "written",
+            (false, false) => "would be written",
+        };
+        out.push_str(&format!("{file}: {verb}, for podman push {at}/$USER/…\n"));
+    }
+    out
+}
+
+fn show_storage(outcome: &Outcome) -> String {
     let file = outcome.file.display();
     if outcome.changes.is_empty() {
         return format!("{file}: nothing to change, Podman uses the kernel's overlay already\n");

@@ -14,12 +14,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags,
-    PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, TimeOrNow, WriteFlags,
+    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
+    ReplyWrite, ReplyXattr, TimeOrNow, WriteFlags,
 };
 
+use super::ask::ask_kernel;
 use super::attr::{GENERATION, bare_attr, file_attr, file_type, kind, perm, set_time};
 use super::errno::errno;
 use super::serve::{Request, Runner};
@@ -29,11 +30,6 @@ use crate::home::{
 };
 use crate::view::{Form, Line, LockAnswer, LockRequest, Node, Pair, Room, Target, Who};
 
-/// Largest write, and with it largest read, of one request.
-const WRITE_BYTES_MAX: u32 = 1 << 20;
-/// Read-ahead, asynchronous and mmap writes that the kernel may have in flight on the whole
-/// connection. As many as it can say: they are bounded per home, in the daemon.
-const BACKGROUND_MAX: u16 = u16::MAX;
 /// Lines of a listing with attributes: what fits the 32 KiB that readers of directories use.
 const LINES_PLUS_MAX: usize = 192;
 /// Lines of a plain listing, likewise.
@@ -44,28 +40,6 @@ const COPY_BYTES_MAX: u64 = 1 << 30;
 const ROOM_BLOCK_BYTES: u32 = 4096;
 /// How long the kernel remembers that a name is not there; it is told when one is made.
 const ABSENCE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What every mount asks of the kernel, where the kernel can.
-const FLAGS: [InitFlags; 13] = [
-    InitFlags::FUSE_ASYNC_READ,
-    InitFlags::FUSE_ASYNC_DIO,
-    InitFlags::FUSE_BIG_WRITES,
-    InitFlags::FUSE_CACHE_SYMLINKS,
-    InitFlags::FUSE_DONT_MASK,
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_EXPLICIT_INVAL_DATA,
-    InitFlags::FUSE_EXPORT_SUPPORT,
-    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-    InitFlags::FUSE_MAX_PAGES,
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    InitFlags::FUSE_POSIX_ACL,
-];
-/// What a mount of the local form asks besides.
-const FLAGS_LOCAL: [InitFlags; 2] =
-    [InitFlags::FUSE_NO_OPEN_SUPPORT, InitFlags::FUSE_NO_OPENDIR_SUPPORT];
-/// What a mount of the shared form asks besides.
-const FLAGS_SHARED: [InitFlags; 2] = [InitFlags::FUSE_POSIX_LOCKS, InitFlags::FUSE_FLOCK_LOCKS];
 
 /// One mount, as `fuser` sees it.
 #[derive(Debug)]
@@ -244,14 +218,7 @@ fn rename_mode(flags: RenameFlags) -> Result<RenameMode> {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &fuser::Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        let form = if self.is_local() { FLAGS_LOCAL } else { FLAGS_SHARED };
-        for flag in FLAGS.into_iter().chain(form) {
-            if config.add_capabilities(flag).is_err() {
-                tracing::debug!(?flag, "the kernel does not offer this");
-            }
-        }
-        let _ = config.set_max_write(WRITE_BYTES_MAX);
-        let _ = config.set_max_background(BACKGROUND_MAX);
+        ask_kernel(self.runner.view.form(), config);
         Ok(())
     }
 
@@ -504,9 +471,13 @@ impl Filesystem for Adapter {
         self.entry("link", newparent, newname, make, reply);
     }
 
-    fn open(&self, _req: &fuser::Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, _req: &fuser::Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let writes = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
         match self.is_local() {
             true => reply.error(Errno::ENOSYS),
+            false if writes && self.runner.view.is_read_only(ino.0) => {
+                reply.error(Errno::EROFS);
+            }
             false => reply.opened(self.next_handle(), FopenFlags::FOPEN_KEEP_CACHE),
         }
     }

@@ -27,7 +27,10 @@ pub fn errno(error: &Error) -> Errno {
         ErrorKind::NoSpace => libc::ENOSPC,
         ErrorKind::WouldBlock => libc::EAGAIN,
         ErrorKind::Deadlock => libc::EDEADLK,
-        ErrorKind::Closed | ErrorKind::Unavailable(_) | ErrorKind::Corrupt(_) => libc::EIO,
+        ErrorKind::Closed
+        | ErrorKind::Unavailable(_)
+        | ErrorKind::Newer(_)
+        | ErrorKind::Corrupt(_) => libc::EIO,
     };
     Errno::from_i32(code)
 }
@@ -36,6 +39,10 @@ pub fn errno(error: &Error) -> Errno {
 pub fn is_fault(error: &Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::Unavailable(_) | ErrorKind::Corrupt(_) | ErrorKind::Fenced | ErrorKind::Closed
+        ErrorKind::Unavailable(_)
+            | ErrorKind::Newer(_)
+            | ErrorKind::Corrupt(_)
+            | ErrorKind::Fenced
+            | ErrorKind::Closed
     )
 }

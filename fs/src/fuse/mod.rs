@@ -5,6 +5,7 @@
 //! transport (FUSE over io_uring) can take its place.
 
 mod adapter;
+mod ask;
 mod attr;
 mod errno;
 mod mount;
@@ -12,6 +13,7 @@ mod mountinfo;
 mod serve;
 mod session;
 
+pub use ask::{ask_kernel, session_config};
 pub use mount::{
     Access, FSTYPE, MountError, MountPoint, ours_at, raise_read_ahead, receive_fd, unmount,
 };

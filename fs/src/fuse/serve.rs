@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use super::errno::is_fault;
 use crate::home::{Error, ErrorKind, Result};
-use crate::view::{Target, View, add};
+use crate::view::{Target, View, add, split};
 
 /// One request: what it is called in the log, and whom it is for.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl Runner {
         D: FnOnce(Result<T>) + Send + 'static,
     {
         let span = tracing::debug_span!("request", op = request.op, ino = request.number);
-        if let Target::Inside(at, _) = &request.target {
+        if let Some(at) = request.target.attachment() {
             add(&at.slot.counters.requests, 1);
         }
         let mut future = Box::pin(make(request.target.clone()));
@@ -76,7 +76,7 @@ impl Runner {
         Fut: Future<Output = Result<T>> + Send + 'static,
         D: FnOnce(Result<T>) + Send + 'static,
     {
-        if let Target::Inside(at, _) = &request.target {
+        if let Some(at) = request.target.attachment() {
             add(&at.slot.counters.waited, 1);
         }
         let gate = self.view.gate(&request.target);
@@ -138,14 +138,14 @@ fn finish<T>(request: &Request, result: Result<T>, done: impl FnOnce(Result<T>))
     if let Err(error) = &result
         && is_fault(error)
     {
-        let (home, ino) = match &request.target {
-            Target::Homes => ("", request.number),
-            Target::Inside(at, ino) => {
+        let (home, ino) = match request.target.attachment() {
+            None => ("", request.number),
+            Some(at) => {
                 add(&at.slot.counters.failed, 1);
                 if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Closed) {
                     at.slot.give_up();
                 }
-                (&*at.slot.name, ino.0)
+                (&*at.slot.name, split(request.number).1.0)
             }
         };
         tracing::error!(home, ino, op = request.op, %error, "an operation failed");

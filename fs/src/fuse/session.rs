@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use fuser::{INodeNo, Notifier, SessionACL};
 
 use super::adapter::Adapter;
+use super::ask::session_config;
 use super::serve::Runner;
 use crate::home::Change;
 use crate::view::{Invalidate, View};
@@ -69,9 +70,7 @@ impl Session {
     ) -> io::Result<Self> {
         let raw = device.try_clone()?;
         let view = Arc::clone(&runner.view);
-        let mut config = fuser::Config::default();
-        config.n_threads = Some(threads.max(1));
-        config.clone_fd = true;
+        let config = session_config(threads);
         // Who may use the mount is decided by the kernel, from the mount's options.
         let session =
             fuser::Session::from_fd(Adapter::new(runner), device, SessionACL::All, config)?;

@@ -2,7 +2,8 @@
 //!
 //! Reference counts of chunks and small values live here and only here: one committer, one
 //! transaction after the other. A chunk is freed when nothing refers to it and nothing in
-//! memory holds it. A segment without living chunks keeps its record until its object is gone,
+//! memory holds it and no snapshot lies between its birth and its death ([`super::snapshot`]);
+//! what only a snapshot holds is listed by its death. A segment without living chunks keeps its record until its object is gone,
 //! so that no crash forgets the object.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use super::record::{
     encode_chunk_id, encode_small,
 };
 use super::segment::{ChunkId, SegmentId};
+use super::snapshot::{HeldTotal, encode_held};
 use super::state::State;
 use super::table::Batch;
 use super::transaction::Transaction;
@@ -122,6 +124,8 @@ struct Accounts {
     chunks: BTreeMap<ChunkId, Option<ChunkRecord>>,
     segments: HashMap<SegmentId, SegmentRecord>,
     batch: Vec<(Key, Option<Bytes>)>,
+    /// What snapshots hold, where that changes.
+    held: Option<HeldTotal>,
 }
 
 impl Core {
@@ -283,21 +287,28 @@ impl Core {
         if refs < 0 {
             tracing::error!(home = %self.name, ?id, refs, "a chunk with fewer than no references");
         }
-        if record.refs > 0 {
-            record.death = 0;
-            accounts.chunks.insert(id, Some(record));
-            return Ok(());
-        }
-        record.death = number;
-        if !self.holds.doom(RefKey::Chunk(id)) {
-            ledger.watched.insert(RefKey::Chunk(id));
-            accounts.chunks.insert(id, Some(record));
-            if !mutants::is(Mutant::ForgetUnused) {
-                // No crash forgets it either.
-                accounts.batch.push((key::unused(id), Some(vec![RECORD_VERSION].into())));
+        // A death that is recorded is one that is listed: a snapshot held the chunk then.
+        let listed = record.death;
+        let held = record.refs == 0
+            && self.snapshots.hold(record.birth, if listed == 0 { number } else { listed });
+        if record.refs > 0 || held || !self.holds.doom(RefKey::Chunk(id)) {
+            record.death = match (held, listed) {
+                (false, _) => 0,
+                (true, 0) => number,
+                (true, listed) => listed,
+            };
+            if record.refs == 0 && !held {
+                ledger.watched.insert(RefKey::Chunk(id));
+                if !mutants::is(Mutant::ForgetUnused) {
+                    // No crash forgets it either.
+                    accounts.batch.push((key::unused(id), Some(vec![RECORD_VERSION].into())));
+                }
             }
+            self.list_held(id, listed, &record, accounts);
+            accounts.chunks.insert(id, Some(record));
             return Ok(());
         }
+        self.list_held(id, listed, &ChunkRecord { death: 0, ..record }, accounts);
         accounts.chunks.insert(id, None);
         let hash_key = key::hash(&record.hash);
         let named = match accounts.batch.iter().rev().find(|(key, _)| *key == hash_key) {
@@ -312,6 +323,26 @@ impl Core {
         segment.live_chunks = segment.live_chunks.saturating_sub(1);
         self.reader.forget_chunk(id);
         Ok(())
+    }
+
+    /// Lists a chunk among those that only snapshots hold, or no more.
+    fn list_held(&self, id: ChunkId, listed: u64, now: &ChunkRecord, accounts: &mut Accounts) {
+        if listed == now.death {
+            return;
+        }
+        let mut held = accounts.held.unwrap_or_else(|| self.snapshots.held());
+        let bytes = u64::from(now.stored_bytes);
+        if listed != 0 {
+            accounts.batch.push((key::held(listed, id), None));
+            held.bytes = held.bytes.saturating_sub(bytes);
+            held.chunks = held.chunks.saturating_sub(1);
+        }
+        if now.death != 0 {
+            accounts.batch.push((key::held(now.death, id), Some(encode_held().into())));
+            held.bytes += bytes;
+            held.chunks += 1;
+        }
+        accounts.held = Some(held);
     }
 
     async fn chunk_account(&self, id: ChunkId, accounts: &Accounts) -> Result<Option<ChunkRecord>> {
@@ -395,7 +426,11 @@ impl Core {
         ledger: &mut Ledger,
         accounts: Accounts,
     ) -> Result<Vec<(Key, Option<Bytes>)>> {
-        let Accounts { chunks, segments, mut batch } = accounts;
+        let Accounts { chunks, segments, mut batch, held } = accounts;
+        if let Some(held) = held {
+            self.snapshots.set_held(held);
+            batch.push((key::held_total(), Some(held.encode().into())));
+        }
         for (id, record) in chunks {
             batch.push((key::chunk(id), record.map(|r| r.encode().into())));
         }

@@ -24,6 +24,7 @@ use super::error::{Error, ErrorKind, Result};
 use super::holds::Holds;
 use super::mutants::{self, Mutant};
 use super::reader::{JoinPath, Reader};
+use super::snapshot::Snapshots;
 use super::state::{State, Step, Stop};
 use super::sweep::Candidates;
 use super::table::Table;
@@ -75,6 +76,7 @@ pub struct Core {
     pub(super) troubles: Arc<Troubles>,
     pub(super) graves: Graves,
     pub(super) candidates: Candidates,
+    pub(super) snapshots: Snapshots,
     pub(super) tidying: AtomicBool,
     pub(super) armed: AtomicBool,
     pub(super) pressed: AtomicBool,
@@ -167,6 +169,9 @@ impl Core {
             let _nobody_listens = self.changes.send((from, change));
         }
         let busy = state.txn.is_started() || !state.fresh.is_empty();
+        if busy && client.is_some() {
+            self.snapshots.note_change(state.txn.number);
+        }
         let first = busy && !self.armed.swap(true, Ordering::Relaxed);
         if first || state.txn.len() >= TXN_RECORDS_MAX {
             self.wake.notify_one();
@@ -319,6 +324,9 @@ impl Core {
                     self.fail(&error);
                 }
             }
+            if let Err(error) = self.take_snapshot(&mut ledger).await {
+                self.fail(&error);
+            }
             self.start_reaping();
             self.start_tidying();
             self.graves.visit(&self);
@@ -337,10 +345,12 @@ impl Core {
                 }
             }
         }
+        self.snapshots.give_up();
         let _nobody_waits = self.ended.send_replace(true);
     }
 
-    async fn commit_durably(&self, ledger: &mut Ledger) -> Result<()> {
+    /// Commits what runs and makes it durable.
+    pub async fn commit_durably(&self, ledger: &mut Ledger) -> Result<()> {
         let committed = self.commit(ledger).await?;
         self.graves.extend(std::mem::take(&mut ledger.empty));
         let number = match committed {

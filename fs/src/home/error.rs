@@ -80,6 +80,9 @@ pub enum ErrorKind {
     /// The store did not answer, or not in time.
     #[error("the store is not available: {0}")]
     Unavailable(Arc<str>),
+    /// What the store holds was written by a newer release.
+    #[error("{0}")]
+    Newer(Arc<str>),
     /// What the store holds is damaged.
     #[error("damaged: {0}")]
     Corrupt(Arc<str>),

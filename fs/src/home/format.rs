@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::key;
 use super::record::*;
 use super::segment::{ChunkId, Codec, Entry, SegmentBuilder, SegmentId};
+use super::snapshot::{HeldTotal, Origin, Phase, SnapshotRecord, encode_held};
 use super::types::{Attr, Ino, Kind, Name, Time};
 
 const DOCUMENT: &str = include_str!("../../FORMAT.md");
@@ -128,6 +129,7 @@ fn chunks(put: &mut impl FnMut(&str, &[u8], Vec<u8>)) {
     put("small", &key::small(9), encode_small(Ino(5), 1, b"hello"));
     let counters = Counters { next_ino: 66, next_small: 10, bytes: 13, inodes: 2 };
     put("counters", &key::counters(), counters.encode());
+    snapshots(put);
     let mut builder = SegmentBuilder::new(SEGMENT);
     let entry = Entry {
         chunk: builder.next_chunk(),
@@ -140,6 +142,24 @@ fn chunks(put: &mut impl FnMut(&str, &[u8], Vec<u8>)) {
     };
     builder.add(entry, Bytes::from_static(b"hello"));
     put("segment-object", &[], Bytes::from(builder.finish()).to_vec());
+}
+
+fn snapshots(put: &mut impl FnMut(&str, &[u8], Vec<u8>)) {
+    let snapshot = SnapshotRecord {
+        phase: Phase::Made,
+        origin: Origin::Daily,
+        created: Time { sec: 5, nsec: 6 },
+        volume: 7,
+        bytes: 8,
+        inodes: 9,
+        kept: uuid::Uuid::from_u128(10),
+        name: "daily-1".into(),
+        root: Bytes::from_static(b"root"),
+    };
+    put("snapshot", &key::snapshot(12), snapshot.encode());
+    put("held", &key::held(9, CHUNK), encode_held());
+    let held = HeldTotal { bytes: 10, chunks: 1 };
+    put("held-total", &key::held_total(), held.encode());
 }
 
 #[test]

@@ -33,6 +33,11 @@ pub const UNUSED: u8 = b'Z';
 /// Counters and version of the home.
 pub const META: u8 = b'M';
 
+/// Snapshot.
+pub const SNAPSHOT: u8 = b'P';
+/// Chunk that only snapshots refer to, by the transaction of its death.
+pub const HELD: u8 = b'G';
+
 /// Bytes of a content hash that its key holds; the record behind it holds all of them.
 pub const HASH_KEY_BYTES: usize = 16;
 
@@ -128,6 +133,41 @@ pub fn small(id: u64) -> Key {
 #[must_use]
 pub fn counters() -> Key {
     Key::from_slice(b"Mc")
+}
+
+/// Key of what snapshots hold in all.
+#[must_use]
+pub fn held_total() -> Key {
+    Key::from_slice(b"Ms")
+}
+
+/// Key of the snapshot that shows the home as transaction `txn` left it.
+#[must_use]
+pub fn snapshot(txn: u64) -> Key {
+    let mut key = Key::new();
+    key.push(SNAPSHOT);
+    key.extend_from_slice(&txn.to_be_bytes());
+    key
+}
+
+/// Key of a chunk that died in transaction `death` and that a snapshot holds.
+#[must_use]
+pub fn held(death: u64, id: ChunkId) -> Key {
+    let mut key = Key::new();
+    key.push(HELD);
+    key.extend_from_slice(&death.to_be_bytes());
+    key.extend_from_slice(&id.segment.0.to_be_bytes());
+    key.extend_from_slice(&id.number.to_be_bytes());
+    key
+}
+
+/// Reads the death and the chunk of a held chunk's key.
+#[must_use]
+pub fn held_of(key: &[u8]) -> Option<(u64, ChunkId)> {
+    let death = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
+    let segment = u64::from_be_bytes(key.get(9..17)?.try_into().ok()?);
+    let number = u32::from_be_bytes(key.get(17..21)?.try_into().ok()?);
+    (key.len() == 21).then_some((death, ChunkId { segment: SegmentId(segment), number }))
 }
 
 /// The first key of a kind for an inode, and the first behind all of them.

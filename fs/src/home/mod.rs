@@ -44,6 +44,7 @@ mod reader;
 mod reap;
 mod record;
 mod segment;
+mod snapshot;
 mod state;
 mod sweep;
 mod table;
@@ -66,6 +67,10 @@ pub use lock::{
     Lock, LockKind, LockOwner, LockSpace, LockTable, Progress, RANGE_END_MAX, WaiterId,
 };
 pub use open::OpenHome;
+pub use snapshot::{
+    Keep, Origin, Plan, SNAPSHOTS_INO, SNAPSHOTS_MAX, SNAPSHOTS_NAME, Snapshot, SnapshotInfo,
+    SnapshotUse,
+};
 pub use tenure::{Tenure, Undisputed};
 pub use types::*;
 
@@ -511,6 +516,14 @@ impl Home {
     /// New limits, at once. Never waits.
     pub fn set_quota(&self, quota: Quota) {
         self.core.state.lock().quota = quota;
+    }
+
+    /// Moves what is worth moving out of wasteful segments now, instead of after they rested.
+    ///
+    /// # Errors
+    /// What the store or the tables say.
+    pub async fn clean_now(&self) -> Result<()> {
+        self.core.sweep(true).await
     }
 
     /// What it holds at this moment.

@@ -21,6 +21,7 @@ use super::namespace::DIR_SIZE;
 use super::notice::NoticeStore;
 use super::reader::{JoinPath, Reader};
 use super::record::{Counters, InodeRecord, decode_small};
+use super::snapshot::Snapshots;
 use super::state::{Inode, State};
 use super::sweep::Candidates;
 use super::table::{Table, TableOptions};
@@ -127,6 +128,7 @@ impl Home {
             troubles,
             graves: Graves::default(),
             candidates: Candidates::default(),
+            snapshots: Snapshots::default(),
             tidying: AtomicBool::new(false),
             armed: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
@@ -137,6 +139,7 @@ impl Home {
             searched: watch::Sender::new(false),
             shared,
         });
+        core.find_snapshots().await?;
         core.find_orphans().await?;
         core.find_smalls().await?;
         core.find_unused().await?;
@@ -145,7 +148,7 @@ impl Home {
         let (searcher, epoch) = (Arc::clone(&core), core.table.epoch());
         core.runtime.spawn(async move {
             let mut pause = SEARCH_PAUSE_MIN;
-            while let Err(error) = searcher.find_graves(epoch).await {
+            while let Err(error) = searcher.find_left_over(epoch, last).await {
                 tracing::debug!(home = %searcher.name, %error, "what is left over is looked for later");
                 if searcher.state.lock().failed.is_some() {
                     break;
@@ -188,6 +191,13 @@ fn make_root(state: &mut State, open: &OpenHome) {
 }
 
 impl Core {
+    /// What an earlier daemon left half-way.
+    async fn find_left_over(&self, epoch: u64, last: u64) -> Result<()> {
+        self.finish_making(last).await?;
+        self.finish_removals().await?;
+        self.find_graves(epoch).await
+    }
+
     /// Files that lost their last name while they were open, when an earlier daemon ended.
     async fn find_orphans(&self) -> Result<()> {
         let mut range = key::range_of_kind(key::ORPHAN);
@@ -264,6 +274,7 @@ impl Core {
         if first {
             self.shared.open_homes.fetch_sub(1, Ordering::Relaxed);
             self.state.lock().failed.get_or_insert_with(|| Error::from(ErrorKind::Closed));
+            self.close_snapshots();
             self.patient(self.table.close()).await?;
         }
         synced.and(ended)

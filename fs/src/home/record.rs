@@ -132,27 +132,28 @@ pub struct Counters {
     pub inodes: u64,
 }
 
-struct Writer(Vec<u8>);
+/// Writes a record.
+pub(super) struct Writer(pub Vec<u8>);
 
 impl Writer {
-    fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(capacity);
         bytes.push(RECORD_VERSION);
         Self(bytes)
     }
-    fn u8(&mut self, v: u8) {
+    pub fn u8(&mut self, v: u8) {
         self.0.push(v);
     }
-    fn u16(&mut self, v: u16) {
+    pub fn u16(&mut self, v: u16) {
         self.0.extend_from_slice(&v.to_le_bytes());
     }
-    fn u32(&mut self, v: u32) {
+    pub fn u32(&mut self, v: u32) {
         self.0.extend_from_slice(&v.to_le_bytes());
     }
-    fn u64(&mut self, v: u64) {
+    pub fn u64(&mut self, v: u64) {
         self.0.extend_from_slice(&v.to_le_bytes());
     }
-    fn time(&mut self, t: Time) {
+    pub fn time(&mut self, t: Time) {
         self.0.extend_from_slice(&t.sec.to_le_bytes());
         self.u32(t.nsec);
     }
@@ -179,13 +180,14 @@ impl Writer {
     }
 }
 
-struct Reader<'a> {
+/// Reads a record.
+pub(super) struct Reader<'a> {
     rest: &'a [u8],
     what: &'static str,
 }
 
 impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8], what: &'static str) -> Result<Self, Error> {
+    pub fn new(bytes: &'a [u8], what: &'static str) -> Result<Self, Error> {
         let mut reader = Self { rest: bytes, what };
         match reader.u8()? {
             RECORD_VERSION => Ok(reader),
@@ -194,36 +196,36 @@ impl<'a> Reader<'a> {
             ))),
         }
     }
-    fn bytes(&mut self, n: usize) -> Result<&'a [u8], Error> {
+    pub fn bytes(&mut self, n: usize) -> Result<&'a [u8], Error> {
         let Some((head, rest)) = self.rest.split_at_checked(n) else {
             return Err(Error::corrupt(format_args!("{}: cut short", self.what)));
         };
         self.rest = rest;
         Ok(head)
     }
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         Ok(self.bytes(N)?.try_into().expect("bytes gave N"))
     }
-    fn u8(&mut self) -> Result<u8, Error> {
+    pub fn u8(&mut self) -> Result<u8, Error> {
         Ok(self.array::<1>()?[0])
     }
-    fn u16(&mut self) -> Result<u16, Error> {
+    pub fn u16(&mut self) -> Result<u16, Error> {
         Ok(u16::from_le_bytes(self.array()?))
     }
-    fn u32(&mut self) -> Result<u32, Error> {
+    pub fn u32(&mut self) -> Result<u32, Error> {
         Ok(u32::from_le_bytes(self.array()?))
     }
-    fn u64(&mut self) -> Result<u64, Error> {
+    pub fn u64(&mut self) -> Result<u64, Error> {
         Ok(u64::from_le_bytes(self.array()?))
     }
-    fn time(&mut self) -> Result<Time, Error> {
+    pub fn time(&mut self) -> Result<Time, Error> {
         Ok(Time { sec: i64::from_le_bytes(self.array()?), nsec: self.u32()? })
     }
-    fn kind(&mut self) -> Result<Kind, Error> {
+    pub fn kind(&mut self) -> Result<Kind, Error> {
         let value = self.u8()?;
         Kind::from_u8(value).ok_or_else(|| self.bad(format_args!("kind {value}")))
     }
-    fn bad(&self, why: impl std::fmt::Display) -> Error {
+    pub fn bad(&self, why: impl std::fmt::Display) -> Error {
         Error::corrupt(format_args!("{}: {why}", self.what))
     }
     fn extent(&mut self) -> Result<ExtentRecord, Error> {

@@ -10,6 +10,7 @@
 //! An idle database costs nothing: it polls nothing, and compaction and collection run only
 //! while there is writing, and a little longer ([`upkeep`]).
 
+mod checkpoint;
 mod clock;
 mod seal;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use slatedb::{CloseReason, Db, DbReader, DbReaderMode, DbSnapshot, WriteBatch};
 
 use super::clock::Clock;
 use super::error::{Error, ErrorKind, Result};
+pub use checkpoint::checkpoints;
 use clock::TableClock;
 use seal::SealStore;
 use slatedb_common::clock::SystemClock;

@@ -18,7 +18,7 @@ use crate::home::fsck::Options;
 use crate::home::{Error, ErrorKind, Quota, Usage};
 use crate::view::{Directory, Head, Slot, Table};
 
-type Answer = Result<Value, Failure>;
+pub(super) type Answer = Result<Value, Failure>;
 
 /// Runs requests against a daemon.
 pub struct Commands {
@@ -83,6 +83,7 @@ impl Commands {
                 self.stop.notify_one();
                 Ok(Value::Null)
             }
+            other => self.keep(caller, other, sent).await,
         }
     }
 
@@ -236,14 +237,15 @@ impl Commands {
         }
     }
 
-    async fn slot(&self, name: &str, caller: u32) -> Result<Arc<Slot>, Failure> {
+    pub(super) async fn slot(&self, name: &str, caller: u32) -> Result<Arc<Slot>, Failure> {
         Ok(self.table.slot(&self.head(name, caller).await?))
     }
 
-    fn info(&self, head: &Head) -> HomeInfo {
+    pub(super) fn info(&self, head: &Head) -> HomeInfo {
         let open = self.table.by_volume(head.volume).and_then(|slot| slot.opened());
         let usage: Usage = open.as_ref().map_or(head.usage, |open| open.home.usage());
         let limit = |limit: u64| (limit != u64::MAX).then_some(limit);
+        let held = open.as_ref().map(|open| open.home.snapshot_use());
         HomeInfo {
             name: head.name.to_string(),
             volume: head.volume,
@@ -253,6 +255,9 @@ impl Commands {
             bytes_limit: limit(usage.bytes_limit),
             inodes: usage.inodes,
             inodes_limit: limit(usage.inodes_limit),
+            snapshots: held.map_or(head.snapshots, |held| held.count),
+            snapshot_bytes: held.map_or(head.snapshot_bytes, |held| held.bytes),
+            scheduled: head.scheduled,
             open: open.is_some(),
         }
     }
@@ -274,34 +279,38 @@ fn mount_path(caller: u32, asked: &Path, directory: &OwnedFd) -> Result<PathBuf,
     std::fs::read_link(link).map_err(|error| refused(error.to_string()))
 }
 
-fn is_master(caller: u32) -> bool {
+pub(super) fn is_master(caller: u32) -> bool {
     caller == 0 || caller == rustix::process::geteuid().as_raw()
 }
 
-fn master(caller: u32) -> Result<(), Failure> {
+pub(super) fn master(caller: u32) -> Result<(), Failure> {
     match is_master(caller) {
         true => Ok(()),
         false => Err(failure(FailureKind::Refused, "only the administrator may do this")),
     }
 }
 
-fn limits(now: Quota, bytes: Option<u64>, inodes: Option<u64>) -> Quota {
+pub(super) fn limits(now: Quota, bytes: Option<u64>, inodes: Option<u64>) -> Quota {
     Quota { bytes: bytes.unwrap_or(now.bytes), inodes: inodes.unwrap_or(now.inodes) }
 }
 
-fn done(value: &impl Serialize) -> Answer {
+pub(super) fn done(value: &impl Serialize) -> Answer {
     serde_json::to_value(value).map_err(|error| failure(FailureKind::Failed, &error.to_string()))
 }
 
-fn failure(kind: FailureKind, message: &str) -> Failure {
+pub(super) fn failure(kind: FailureKind, message: &str) -> Failure {
     Failure { kind, message: message.to_owned() }
 }
 
 /// What an error of a home or a store means to whoever gave the command.
-fn failed(what: &str, error: &Error) -> Failure {
+pub(super) fn failed(what: &str, error: &Error) -> Failure {
     let kind = match error.kind() {
         ErrorKind::NotFound => FailureKind::NotFound,
-        ErrorKind::Exists | ErrorKind::NotPermitted | ErrorKind::Fenced => FailureKind::Refused,
+        ErrorKind::Exists
+        | ErrorKind::NotPermitted
+        | ErrorKind::Fenced
+        | ErrorKind::Newer(_)
+        | ErrorKind::NoSpace => FailureKind::Refused,
         ErrorKind::Invalid | ErrorKind::NameTooLong => FailureKind::Usage,
         _ => FailureKind::Failed,
     };

@@ -67,6 +67,65 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Makes a snapshot. Gives [`SnapshotInfo`].
+    SnapshotCreate {
+        /// The home.
+        home: String,
+        /// Name of the snapshot; one from the time where it is left out.
+        name: Option<String>,
+    },
+    /// The snapshots of a home, oldest first. Gives a list of [`SnapshotInfo`].
+    SnapshotList {
+        /// The home.
+        home: String,
+    },
+    /// Removes a snapshot. Gives nothing.
+    SnapshotRemove {
+        /// The home.
+        home: String,
+        /// Name of the snapshot.
+        name: String,
+    },
+    /// Switches the schedule of snapshots of a home on or off. Gives [`HomeInfo`].
+    SnapshotSchedule {
+        /// The home.
+        home: String,
+        /// Make snapshots.
+        on: bool,
+    },
+    /// Writes a home as an archive to the descriptor that comes along. Gives
+    /// [`crate::archive::Moved`].
+    HomeExport {
+        /// The home.
+        home: String,
+        /// As this snapshot shows it; as it is now where it is left out.
+        snapshot: Option<String>,
+    },
+    /// Makes a home of the archive that the descriptor that comes along gives. Gives
+    /// [`Transferred`].
+    HomeImport {
+        /// Its name.
+        name: String,
+        /// User and group id of the owner; the user called like the home where it is left out.
+        owner: Option<(u32, u32)>,
+        /// Limit of bytes.
+        bytes: Option<u64>,
+        /// Limit of inodes.
+        inodes: Option<u64>,
+    },
+    /// Makes a home like another. Gives [`Transferred`].
+    HomeClone {
+        /// The home.
+        home: String,
+        /// As this snapshot shows it; as it is now where it is left out.
+        snapshot: Option<String>,
+        /// Name of the new home.
+        name: String,
+        /// Limit of bytes.
+        bytes: Option<u64>,
+        /// Limit of inodes.
+        inodes: Option<u64>,
+    },
     /// Makes everything durable, of one home or of all that the caller may see. Gives nothing.
     Sync {
         /// The home.
@@ -201,8 +260,59 @@ pub struct HomeInfo {
     pub inodes: u64,
     /// Limit of inodes; none where it is left out.
     pub inodes_limit: Option<u64>,
+    /// How many snapshots there are.
+    #[serde(default)]
+    pub snapshots: u64,
+    /// Bytes in the store that only snapshots hold; they are not charged.
+    #[serde(default)]
+    pub snapshot_bytes: u64,
+    /// Whether the schedule makes snapshots of it.
+    #[serde(default)]
+    pub scheduled: bool,
     /// Whether this daemon has it open.
     pub open: bool,
+}
+
+/// A home that was made of an archive or of another home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transferred {
+    /// The new home.
+    pub home: HomeInfo,
+    /// What was put into it.
+    #[serde(flatten)]
+    pub moved: crate::archive::Moved,
+}
+
+/// A snapshot of a home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotInfo {
+    /// The home.
+    pub home: String,
+    /// Its name: `.snapshots/NAME` in the home.
+    pub name: String,
+    /// When it was made.
+    pub created: i64,
+    /// Who made it: `command`, `hourly`, `daily` or `weekly`.
+    pub origin: String,
+    /// Charged bytes of the home then.
+    pub bytes: u64,
+    /// Inodes of the home then.
+    pub inodes: u64,
+}
+
+impl SnapshotInfo {
+    /// What commands show of a snapshot.
+    #[must_use]
+    pub fn new(home: &str, snapshot: &crate::home::SnapshotInfo) -> Self {
+        Self {
+            home: home.to_owned(),
+            name: snapshot.name.clone(),
+            created: snapshot.created.sec,
+            origin: snapshot.origin.text().to_owned(),
+            bytes: snapshot.bytes,
+            inodes: snapshot.inodes,
+        }
+    }
 }
 
 /// Live counters of a home.

@@ -103,6 +103,12 @@ impl Homes {
         }
     }
 
+    /// Limits of new homes.
+    #[must_use]
+    pub fn default_quota(&self) -> Quota {
+        self.making.quota
+    }
+
     /// The records behind.
     #[must_use]
     pub fn records(&self) -> &Arc<dyn Records> {
@@ -219,6 +225,10 @@ impl Directory for Homes {
 
     async fn closed(&self, head: &Head, root: Attr, usage: Usage) -> Result<Head> {
         self.records.closed(head, root, usage).await
+    }
+
+    async fn take_volumes(&self, count: u32) -> Result<u32> {
+        self.records.take_volumes(count).await
     }
 
     fn space(&self) -> Option<Space> {

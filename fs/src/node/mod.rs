@@ -15,13 +15,16 @@ pub mod client;
 mod commands;
 pub mod control;
 mod directory;
+mod keeping;
 mod lockfile;
 mod mounts;
 mod records;
 mod server;
 mod skeleton;
+pub mod snapshots;
 mod store_records;
 mod systemd;
+pub mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +41,7 @@ pub use records::{NewHome, Records};
 pub use store_records::StoreRecords;
 
 use crate::fuse::{Access, MountError, MountPoint};
-use crate::home::{Error, ErrorKind, Quota};
+use crate::home::{Error, ErrorKind, Keep, Quota};
 use crate::view::{Directory, Form, Table};
 use commands::Commands;
 use control::SOCKET;
@@ -80,6 +83,8 @@ pub struct NodeConfig {
     pub skeleton: PathBuf,
     /// Limits of new homes.
     pub quota: Quota,
+    /// Snapshots that the schedule keeps.
+    pub keep: Keep,
     /// Homes that nothing uses for so long are closed.
     pub idle_after: Duration,
     /// Event loops per mount.
@@ -141,6 +146,8 @@ impl Node {
         let socket = config.data_dir.join(SOCKET);
         let listener = server::listen(&socket).map_err(|e| io(&socket, e))?;
         let shown = show(&config, &homes, &table, &mounts).await?;
+        let schedule =
+            snapshots::keep_schedule(Arc::clone(&table), Arc::clone(&config.records), config.keep);
         let commands = Arc::new(Commands {
             homes,
             table: Arc::clone(&table),
@@ -152,6 +159,7 @@ impl Node {
         let tasks = vec![
             tokio::spawn(server::serve(listener, Arc::clone(&commands))),
             tokio::spawn(close_idle(table, config.idle_after)),
+            tokio::spawn(schedule),
         ];
         systemd::notify("READY=1");
         Ok(RunningNode { commands, socket, shown, tasks, _lock: lock })

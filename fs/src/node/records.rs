@@ -49,6 +49,12 @@ pub trait Records: Send + Sync + 'static {
     /// `NotFound`, `Unavailable`.
     async fn remove(&self, name: &str) -> Result<()>;
 
+    /// Deletes a home that was just made and not filled whole, for good.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    async fn discard(&self, name: &str) -> Result<()>;
+
     /// Undoes a removal.
     ///
     /// # Errors
@@ -66,6 +72,18 @@ pub trait Records: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable`.
     async fn closed(&self, head: &Head, root: Attr, usage: Usage) -> Result<Head>;
+
+    /// Takes numbers that no home and no snapshot ever has had; gives the first of `count`.
+    ///
+    /// # Errors
+    /// `Unavailable`, `NoSpace`.
+    async fn take_volumes(&self, count: u32) -> Result<u32>;
+
+    /// Switches the schedule of snapshots of a home on or off.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    async fn set_schedule(&self, name: &str, on: bool) -> Result<Head>;
 
     /// The size of the store, where it can tell. Never waits.
     fn space(&self) -> Option<Space>;

@@ -143,6 +143,11 @@ impl Records for StoreRecords {
         self.homes.remove(name).await.map(drop).map_err(told)
     }
 
+    async fn discard(&self, name: &str) -> Result<()> {
+        self.seen.lock().remove(name);
+        self.homes.discard(name).await.map_err(told)
+    }
+
     async fn restore(&self, name: &str) -> Result<Head> {
         Ok(head(&self.homes.restore(name).await?))
     }
@@ -158,6 +163,14 @@ impl Records for StoreRecords {
         // Released even where nothing could be noted.
         self.homes.close(&closed.name).await?;
         Ok(head(&noted?))
+    }
+
+    async fn take_volumes(&self, count: u32) -> Result<u32> {
+        Ok(self.homes.take_volumes(count).await?)
+    }
+
+    async fn set_schedule(&self, name: &str, on: bool) -> Result<Head> {
+        Ok(head(&self.homes.set_schedule(name, on).await?))
     }
 
     fn space(&self) -> Option<Space> {
@@ -176,6 +189,7 @@ fn is_absence(error: &HomesError) -> bool {
         | HomesError::OwnedElsewhere { .. }
         | HomesError::Full { .. }
         | HomesError::Unavailable { .. }
+        | HomesError::Newer { .. }
         | HomesError::Corrupt { .. }
         | HomesError::Home { .. } => false,
     }
@@ -196,6 +210,9 @@ fn head(info: &HomeInfo) -> Head {
         root: info.root.attr(),
         root_xattrs: info.root.xattrs,
         usage: info.usage(),
+        snapshots: info.snapshots,
+        snapshot_bytes: info.snapshot_bytes,
+        scheduled: info.scheduled,
     }
 }
 

@@ -22,6 +22,12 @@ pub struct Head {
     pub root_xattrs: bool,
     /// Use and limits when the head was written.
     pub usage: Usage,
+    /// Snapshots when the head was written.
+    pub snapshots: u64,
+    /// Bytes that only snapshots held when the head was written.
+    pub snapshot_bytes: u64,
+    /// Whether the schedule makes snapshots of it.
+    pub scheduled: bool,
 }
 
 /// Bytes and inodes of the whole store.
@@ -65,6 +71,12 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable`.
     async fn closed(&self, head: &Head, root: Attr, usage: Usage) -> Result<Head>;
+
+    /// Takes numbers for what needs its own in front of inode numbers; gives the first of `count`.
+    ///
+    /// # Errors
+    /// `Unavailable`, `NoSpace`.
+    async fn take_volumes(&self, count: u32) -> Result<u32>;
 
     /// The size of the store, where it can tell.
     fn space(&self) -> Option<Space>;

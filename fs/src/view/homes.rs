@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{HEAD_TTL, HOMES_VOLUME, Head, Line, MOUNT_ROOT, Node, OWNED_TTL, Room, View, Who};
-use crate::home::{Attr, Change, ErrorKind, Ino, Kind, Name, Result, Time, Usage};
+use crate::home::{Attr, Change, Ino, Kind, Name, Result, Time, Usage};
 
 /// A size that `statfs` shows where neither quota nor store names one: an exbibyte.
 const UNLIMITED_BYTES: u64 = 1 << 60;
@@ -150,17 +150,10 @@ impl View {
         Room { bytes, bytes_free, inodes, inodes_free: left(inodes, usage.inodes) }
     }
 
-    /// What a change to the directory of homes is answered with.
-    pub(super) fn homes_unchangeable<T>() -> Result<T> {
-        Err(ErrorKind::NotPermitted.into())
-    }
-
     /// The home's name for log lines, where `number` belongs to one.
     #[must_use]
     pub fn home_name(&self, number: u64) -> Option<Arc<str>> {
-        match self.target(number) {
-            Ok(super::Target::Inside(attachment, _)) => Some(Arc::clone(&attachment.slot.name)),
-            _ => None,
-        }
+        let target = self.target(number).ok()?;
+        target.attachment().map(|attachment| Arc::clone(&attachment.slot.name))
     }
 }

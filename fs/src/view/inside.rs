@@ -1,7 +1,10 @@
 //! Operations on the inodes of a mount: each goes to the directory of homes or into one home.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::snapshots::is_list;
 use super::{Attachment, Line, MOUNT_ROOT, Node, Room, Target, View, Who, add};
 use crate::home::{
     Attr, ErrorKind, Falloc, Ino, Kind, Name, NewNode, ReadPieces, RenameMode, Result, Seek,
@@ -17,9 +20,11 @@ const S_ISGID: u16 = 0o2000;
 #[derive(Clone, Debug)]
 pub enum Pair {
     /// Both in one home.
-    Same(std::sync::Arc<Attachment>, Ino, Ino),
+    Same(Arc<Attachment>, Ino, Ino),
     /// In two homes, or not in a home.
     Apart,
+    /// One of them in a snapshot, or a name that stands for the snapshots.
+    ReadOnly,
 }
 
 impl View {
@@ -30,6 +35,9 @@ impl View {
     pub async fn lookup(&self, who: Who, parent: Target, name: Name) -> Result<Node> {
         match parent {
             Target::Homes => self.homes_lookup(who, &name).await,
+            Target::Snapshots(at) => self.list_lookup(&at, &name).await,
+            Target::Kept(kept) => self.kept_lookup(&kept, &name).await,
+            Target::Inside(at, ino) if is_list(ino, &name) => self.list_node(&at).await,
             Target::Inside(at, ino) => {
                 let open = at.home().await?;
                 let attr = open.home.lookup(at.client(), ino, name).await?;
@@ -59,6 +67,8 @@ impl View {
         let above = match target {
             Target::Homes => Target::Homes,
             Target::Inside(_, Ino::ROOT) => self.target(MOUNT_ROOT)?,
+            Target::Snapshots(at) => Target::Inside(at, Ino::ROOT),
+            Target::Kept(kept) => self.kept_parent(&kept).await?,
             Target::Inside(at, ino) => {
                 let page = at.home().await?.home.readdir(ino, 0, false, 2).await?;
                 let up = page.iter().find(|entry| &*entry.name == b"..");
@@ -72,7 +82,7 @@ impl View {
     #[must_use]
     pub fn remembers_absence(&self, parent: &Target) -> bool {
         // Whether a home is made depends on who asks, so every asker must come here.
-        matches!(parent, Target::Inside(..))
+        matches!(parent, Target::Inside(..) | Target::Kept(_))
     }
 
     /// Gives references back. Never waits.
@@ -98,6 +108,8 @@ impl View {
     pub async fn getattr(&self, target: Target) -> Result<Node> {
         match target {
             Target::Homes => Ok(self.homes_node()),
+            Target::Snapshots(at) => self.list_node(&at).await,
+            Target::Kept(kept) => self.kept_getattr(&kept).await,
             Target::Inside(at, ino) => {
                 let open = match at.slot.opened() {
                     Some(open) => open,
@@ -115,9 +127,7 @@ impl View {
     /// # Errors
     /// Those of the home; `NotPermitted` for the directory of homes.
     pub async fn setattr(&self, who: Who, target: Target, set: SetAttr) -> Result<Node> {
-        let Target::Inside(at, ino) = target else {
-            return Self::homes_unchangeable();
-        };
+        let (at, ino) = target.writable()?;
         let open = at.home().await?;
         let attr = open.home.setattr(Self::caller(who, &at), ino, set).await?;
         Ok(self.node(&at, attr))
@@ -128,10 +138,11 @@ impl View {
     /// # Errors
     /// Those of the home.
     pub async fn readlink(&self, target: Target) -> Result<Bytes> {
-        let Target::Inside(at, ino) = target else {
-            return Err(ErrorKind::Invalid.into());
-        };
-        at.home().await?.home.readlink(ino).await
+        match target {
+            Target::Inside(at, ino) => at.home().await?.home.readlink(ino).await,
+            Target::Kept(kept) => kept.readlink().await,
+            Target::Homes | Target::Snapshots(_) => Err(ErrorKind::Invalid.into()),
+        }
     }
 
     /// Makes an inode; counts a reference.
@@ -141,8 +152,9 @@ impl View {
     pub async fn make(&self, who: Who, parent: Target, name: Name, node: NewNode) -> Result<Node> {
         match parent {
             Target::Homes if node.kind == Kind::Dir => self.homes_make(who, &name).await,
-            Target::Homes => Self::homes_unchangeable(),
-            Target::Inside(at, ino) => {
+            Target::Inside(_, ino) if is_list(ino, &name) => Err(ErrorKind::Exists.into()),
+            other => {
+                let (at, ino) = other.writable()?;
                 let open = at.home().await?;
                 let attr = open.home.make(Self::caller(who, &at), ino, name, node).await?;
                 at.referred(attr.ino);
@@ -156,9 +168,10 @@ impl View {
     /// # Errors
     /// Those of the home.
     pub async fn link(&self, who: Who, pair: Pair, name: Name) -> Result<Node> {
-        let Pair::Same(at, ino, parent) = pair else {
-            return Self::homes_unchangeable();
-        };
+        let (at, ino, parent) = pair.writable()?;
+        if is_list(parent, &name) {
+            return Err(ErrorKind::Exists.into());
+        }
         let open = at.home().await?;
         let attr = open.home.link(Self::caller(who, &at), ino, parent, name).await?;
         at.referred(attr.ino);
@@ -170,9 +183,10 @@ impl View {
     /// # Errors
     /// Those of the home; `NotPermitted` for a home itself, which is removed by command.
     pub async fn remove(&self, who: Who, parent: Target, name: Name, dir: bool) -> Result<()> {
-        let Target::Inside(at, ino) = parent else {
-            return Self::homes_unchangeable();
-        };
+        let (at, ino) = parent.writable()?;
+        if is_list(ino, &name) {
+            return Err(ErrorKind::ReadOnly.into());
+        }
         let open = at.home().await?;
         let caller = Self::caller(who, &at);
         if dir {
@@ -193,11 +207,12 @@ impl View {
         names: [Name; 2],
         mode: RenameMode,
     ) -> Result<()> {
-        let Pair::Same(at, from, to) = pair else {
-            return Self::homes_unchangeable();
-        };
-        let open = at.home().await?;
+        let (at, from, to) = pair.writable()?;
         let [old, new] = names;
+        if is_list(from, &old) || is_list(to, &new) {
+            return Err(ErrorKind::ReadOnly.into());
+        }
+        let open = at.home().await?;
         open.home.rename(Self::caller(who, &at), (from, old), (to, new), mode).await
     }
 
@@ -212,6 +227,8 @@ impl View {
             {
                 Pair::Same(at, a, b)
             }
+            // From a snapshot to the home is as from another file system.
+            (_, Target::Kept(_) | Target::Snapshots(_)) => Pair::ReadOnly,
             _ => Pair::Apart,
         })
     }
@@ -227,8 +244,13 @@ impl View {
         attrs: bool,
         lines_max: usize,
     ) -> Result<Vec<Line>> {
-        let Target::Inside(at, ino) = target else {
-            return self.homes_list(cookie, attrs, lines_max).await;
+        let (at, ino) = match target {
+            Target::Homes => return self.homes_list(cookie, attrs, lines_max).await,
+            Target::Snapshots(at) => return self.list_readdir(&at, cookie, attrs, lines_max).await,
+            Target::Kept(kept) => {
+                return self.kept_readdir(&kept, cookie, attrs, lines_max).await;
+            }
+            Target::Inside(at, ino) => (at, ino),
         };
         let open = at.home().await?;
         let page = open.home.readdir(ino, cookie, attrs, lines_max).await?;
@@ -250,10 +272,14 @@ impl View {
     /// # Errors
     /// Those of the home.
     pub async fn read(&self, target: Target, offset: u64, len: u32) -> Result<ReadPieces> {
-        let Target::Inside(at, ino) = target else {
-            return Err(ErrorKind::IsDir.into());
+        let (at, pieces) = match target {
+            Target::Inside(at, ino) => {
+                let pieces = at.home().await?.home.read(ino, offset, len).await?;
+                (at, pieces)
+            }
+            Target::Kept(kept) => (Arc::clone(&kept.at), kept.read(offset, len).await?),
+            Target::Homes | Target::Snapshots(_) => return Err(ErrorKind::IsDir.into()),
         };
-        let pieces = at.home().await?.home.read(ino, offset, len).await?;
         let bytes: usize = pieces.iter().map(Bytes::len).sum();
         add(&at.slot.counters.read_bytes, bytes as u64);
         Ok(pieces)
@@ -271,9 +297,7 @@ impl View {
         data: Bytes,
         mode: WriteMode,
     ) -> Result<u32> {
-        let Target::Inside(at, ino) = target else {
-            return Err(ErrorKind::IsDir.into());
-        };
+        let (at, ino) = changed_file(target)?;
         let open = at.home().await?;
         let taken = open.home.write(Self::caller(who, &at), ino, offset, data, mode).await?;
         add(&at.slot.counters.written_bytes, u64::from(taken));
@@ -292,9 +316,7 @@ impl View {
         offset: u64,
         len: u64,
     ) -> Result<()> {
-        let Target::Inside(at, ino) = target else {
-            return Err(ErrorKind::IsDir.into());
-        };
+        let (at, ino) = changed_file(target)?;
         let open = at.home().await?;
         open.home.fallocate(Self::caller(who, &at), ino, what, offset, len).await
     }
@@ -304,10 +326,11 @@ impl View {
     /// # Errors
     /// `NoData` behind the end, and those of the home.
     pub async fn seek(&self, target: Target, offset: u64, whence: Seek) -> Result<u64> {
-        let Target::Inside(at, ino) = target else {
-            return Err(ErrorKind::Invalid.into());
-        };
-        at.home().await?.home.seek(ino, offset, whence).await
+        match target {
+            Target::Inside(at, ino) => at.home().await?.home.seek(ino, offset, whence).await,
+            Target::Kept(kept) => kept.seek(offset, whence).await,
+            Target::Homes | Target::Snapshots(_) => Err(ErrorKind::Invalid.into()),
+        }
     }
 
     /// Clones a range within one home.
@@ -352,9 +375,7 @@ impl View {
         value: Bytes,
         mode: XattrMode,
     ) -> Result<()> {
-        let Target::Inside(at, ino) = target else {
-            return Self::homes_unchangeable();
-        };
+        let (at, ino) = target.writable()?;
         let open = at.home().await?;
         let attr = match &name[..] == ACL_ACCESS && who.uid != 0 {
             true => Some(open.home.getattr(ino).await?),
@@ -374,6 +395,7 @@ impl View {
             Target::Inside(at, ino) if !answers_no_xattrs(&at, ino) => {
                 at.home().await?.home.getxattr(ino, name).await
             }
+            Target::Kept(kept) => kept.getxattr(&name).await,
             _ => Err(ErrorKind::NoAttribute.into()),
         }
     }
@@ -387,6 +409,7 @@ impl View {
             Target::Inside(at, ino) if !answers_no_xattrs(&at, ino) => {
                 at.home().await?.home.listxattr(ino).await
             }
+            Target::Kept(kept) => kept.listxattr().await,
             _ => Ok(Bytes::new()),
         }
     }
@@ -396,9 +419,7 @@ impl View {
     /// # Errors
     /// `NoAttribute`, and those of the home.
     pub async fn removexattr(&self, who: Who, target: Target, name: Bytes) -> Result<()> {
-        let Target::Inside(at, ino) = target else {
-            return Self::homes_unchangeable();
-        };
+        let (at, ino) = target.writable()?;
         let open = at.home().await?;
         open.home.removexattr(Self::caller(who, &at), ino, name).await
     }
@@ -406,12 +427,31 @@ impl View {
     /// Room where an inode lies. Never opens a home, never waits.
     #[must_use]
     pub fn room(&self, target: &Target) -> Room {
-        match target {
-            Target::Homes => self.homes_room(),
-            Target::Inside(at, _) => self.home_room(match at.slot.opened() {
+        match target.attachment() {
+            None => self.homes_room(),
+            Some(at) => self.home_room(match at.slot.opened() {
                 Some(open) => open.home.usage(),
                 None => at.slot.head().usage,
             }),
+        }
+    }
+}
+
+/// The file that a change of contents is for.
+fn changed_file(target: Target) -> Result<(Arc<Attachment>, Ino)> {
+    match target {
+        Target::Homes => Err(ErrorKind::IsDir.into()),
+        other => other.writable(),
+    }
+}
+
+impl Pair {
+    /// Both inodes, for what changes them.
+    fn writable(self) -> Result<(Arc<Attachment>, Ino, Ino)> {
+        match self {
+            Self::Same(at, a, b) => Ok((at, a, b)),
+            Self::Apart => Err(ErrorKind::NotPermitted.into()),
+            Self::ReadOnly => Err(ErrorKind::ReadOnly.into()),
         }
     }
 }

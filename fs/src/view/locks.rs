@@ -168,7 +168,8 @@ impl View {
         request: LockRequest,
         wait: bool,
     ) -> Result<LockAnswer> {
-        let Target::Inside(at, ino) = target else { return Err(ErrorKind::Invalid.into()) };
+        // On a read-only file system locks guard nothing that could change.
+        let Target::Inside(at, ino) = target else { return Err(ErrorKind::NotSupported.into()) };
         let Some(space) = space(who.tid, &request).await else { return Ok(LockAnswer::Unknown) };
         let lock = lock(&at, &request);
         let locks = &at.slot.locks;
@@ -190,7 +191,8 @@ impl View {
     /// # Errors
     /// `Invalid` for the directory of homes.
     pub fn get_lock(&self, target: &Target, request: &LockRequest) -> Result<Option<Lock>> {
-        let Target::Inside(at, ino) = target else { return Err(ErrorKind::Invalid.into()) };
+        // On a read-only file system locks guard nothing that could change.
+        let Target::Inside(at, ino) = target else { return Err(ErrorKind::NotSupported.into()) };
         let state = at.slot.locks.state.lock();
         let held = state.table.get(*ino, LockSpace::Posix, lock(at, request));
         Ok(held.map(|held| Lock { end: held.end.min(KERNEL_END_MAX), ..held }))

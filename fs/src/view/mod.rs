@@ -16,6 +16,7 @@ mod inside;
 mod locks;
 mod number;
 mod slot;
+mod snapshots;
 mod stats;
 mod table;
 
@@ -31,10 +32,11 @@ pub use inside::Pair;
 pub use locks::{FileLocks, LockAnswer, LockRequest};
 pub use number::{HOMES_VOLUME, MOUNT_ROOT, VOLUMES_MAX, join, split};
 pub use slot::{Attachment, Invalidate, OpenHome, Slot};
+pub use snapshots::Kept;
 pub use stats::{Counters, CountersNow, add};
 pub use table::Table;
 
-use crate::home::{Attr, Caller, Change, ErrorKind, Ino, Kind, Name, Result};
+use crate::home::{Attr, Caller, Change, ErrorKind, Ino, Kind, Name, Result, SNAPSHOTS_INO};
 
 /// Who sent a request.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +120,8 @@ pub struct View {
     form: Form,
     shown: Shown,
     attachments: RwLock<HashMap<u32, Arc<Attachment>>>,
+    /// Snapshots that were looked at, by the number in front of their inodes.
+    kept: RwLock<HashMap<u32, (Arc<Attachment>, u64)>>,
     invalidate: Arc<dyn Invalidate>,
     /// Bounds of what waits for the directory of homes itself.
     gate: Gate,
@@ -136,6 +140,34 @@ pub enum Target {
     Homes,
     /// An inode of a home.
     Inside(Arc<Attachment>, Ino),
+    /// The list of a home's snapshots.
+    Snapshots(Arc<Attachment>),
+    /// An inode of a snapshot.
+    Kept(Kept),
+}
+
+impl Target {
+    /// The home that it lies in.
+    #[must_use]
+    pub fn attachment(&self) -> Option<&Arc<Attachment>> {
+        match self {
+            Self::Homes => None,
+            Self::Inside(at, _) | Self::Snapshots(at) => Some(at),
+            Self::Kept(kept) => Some(&kept.at),
+        }
+    }
+
+    /// The inode of a home, for what changes it.
+    ///
+    /// # Errors
+    /// `NotPermitted` for the directory of homes, `ReadOnly` for snapshots.
+    pub fn writable(self) -> Result<(Arc<Attachment>, Ino)> {
+        match self {
+            Self::Homes => Err(ErrorKind::NotPermitted.into()),
+            Self::Inside(at, ino) => Ok((at, ino)),
+            Self::Snapshots(_) | Self::Kept(_) => Err(ErrorKind::ReadOnly.into()),
+        }
+    }
 }
 
 impl View {
@@ -147,6 +179,7 @@ impl View {
             form,
             shown: Shown::Homes,
             attachments: RwLock::default(),
+            kept: RwLock::default(),
             invalidate,
             gate: Gate::default(),
         }
@@ -187,7 +220,13 @@ impl View {
         }
         let (volume, ino) = split(number);
         if let Some(attachment) = self.attachments.read().get(&volume) {
-            return Ok(Target::Inside(Arc::clone(attachment), ino));
+            return Ok(match ino {
+                SNAPSHOTS_INO => Target::Snapshots(Arc::clone(attachment)),
+                _ => Target::Inside(Arc::clone(attachment), ino),
+            });
+        }
+        if let Some((at, txn)) = self.kept.read().get(&volume) {
+            return Ok(Target::Kept(Kept { at: Arc::clone(at), txn: *txn, volume, ino }));
         }
         // A handle from before this daemon started: the number is durable, and the home may
         // have been seen by name already.
@@ -197,13 +236,16 @@ impl View {
         }
     }
 
+    /// Whether an inode takes no changes: it is in a snapshot.
+    #[must_use]
+    pub fn is_read_only(&self, number: u64) -> bool {
+        matches!(self.target(number), Ok(Target::Snapshots(_) | Target::Kept(_)))
+    }
+
     /// The gate of a target.
     #[must_use]
     pub fn gate<'a>(&'a self, target: &'a Target) -> &'a Gate {
-        match target {
-            Target::Homes => &self.gate,
-            Target::Inside(attachment, _) => &attachment.slot.gate,
-        }
+        target.attachment().map_or(&self.gate, |attachment| &attachment.slot.gate)
     }
 
     /// The number that this mount shows for an inode.
@@ -217,6 +259,7 @@ impl View {
 
     /// The mount is gone: gives back what it referred to.
     pub fn detach(&self) {
+        self.kept.write().clear();
         for (_, attachment) in self.attachments.write().drain() {
             attachment.detach();
         }
@@ -224,6 +267,7 @@ impl View {
 
     /// A home is gone: its name and its inodes are not known any more.
     pub fn drop_home(&self, home: &Slot) {
+        self.kept.write().retain(|_, (at, _)| at.slot.volume != home.volume);
         if let Some(attachment) = self.attachments.write().remove(&home.volume) {
             attachment.detach();
         }

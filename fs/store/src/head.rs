@@ -14,7 +14,9 @@
 use crate::error::{Kind, kind};
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
+use object_store::{
+    GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion,
+};
 
 const MAGIC: &[u8; 4] = b"YHD1";
 const HEADER_BYTES: usize = MAGIC.len() + blake3::OUT_LEN;
@@ -59,6 +61,10 @@ pub enum HeadError {
 /// Reads a head and verifies its checksum.
 pub async fn read_head(store: &dyn ObjectStore, path: &Path) -> Result<Head, HeadError> {
     let result = store.get(path).await.map_err(|e| error(path, "read", e))?;
+    read_result(path, result).await
+}
+
+async fn read_result(path: &Path, result: GetResult) -> Result<Head, HeadError> {
     let version = HeadVersion(UpdateVersion {
         e_tag: result.meta.e_tag.clone(),
         version: result.meta.version.clone(),
@@ -69,6 +75,35 @@ pub async fn read_head(store: &dyn ObjectStore, path: &Path) -> Result<Head, Hea
     let bytes = result.bytes().await.map_err(|e| error(path, "read", e))?;
     let data = open(&bytes).map_err(|why| HeadError::Corrupt { path: path.clone(), why })?;
     Ok(Head { data, version })
+}
+
+/// What a head is now, for somebody who knows a state of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeadNow {
+    /// Still as it was read.
+    Same,
+    /// Another state.
+    Changed(Head),
+    /// It does not exist any more.
+    Gone,
+}
+
+/// Reads a head only if it is no longer in the state that is known: a question to the store, but
+/// no data when nothing changed.
+pub async fn refresh_head(
+    store: &dyn ObjectStore,
+    path: &Path,
+    known: &HeadVersion,
+) -> Result<HeadNow, HeadError> {
+    let options = GetOptions { if_none_match: known.0.e_tag.clone(), ..GetOptions::default() };
+    match store.get_opts(path, options).await {
+        Ok(result) => read_result(path, result).await.map(HeadNow::Changed),
+        Err(source) => match kind(&source) {
+            Kind::NotModified => Ok(HeadNow::Same),
+            Kind::NotFound => Ok(HeadNow::Gone),
+            _ => Err(error(path, "read", source)),
+        },
+    }
 }
 
 /// Like [`read_head`]; a head that does not exist is `None`.

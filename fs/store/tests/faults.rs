@@ -113,6 +113,25 @@ async fn a_head_is_swapped_by_the_version_that_was_read() {
     assert_eq!(head::read_head(&store, &path).await.expect("read").data, "2");
 }
 
+#[tokio::test]
+async fn a_head_is_read_again_only_when_it_changed() {
+    let store = Store::memory().meta;
+    let path = Path::from("h");
+    let one = head::create_head(&store, &path, b"1").await.expect("created");
+    let now = head::refresh_head(&store, &path, &one).await.expect("an answer");
+    assert_eq!(now, head::HeadNow::Same);
+    let two = head::swap_head(&store, &path, &one, b"2").await.expect("swapped");
+    match head::refresh_head(&store, &path, &one).await.expect("an answer") {
+        head::HeadNow::Changed(head) => {
+            assert_eq!((&head.data[..], head.version), (&b"2"[..], two.clone()))
+        }
+        other => panic!("{other:?}"),
+    }
+    store.delete(&path).await.expect("deleted");
+    let now = head::refresh_head(&store, &path, &two).await.expect("an answer");
+    assert_eq!(now, head::HeadNow::Gone);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_create_and_an_update_whose_answers_were_lost_succeed() {
     let fault = Fault::new(Action::LoseAnswer(Kind::Unavailable))

@@ -26,6 +26,8 @@ pub enum What {
     Setxattr,
     Getxattr,
     Removexattr,
+    Snapshot,
+    RemoveSnapshot,
     Fsync,
     Sync,
     SetQuota,
@@ -36,7 +38,7 @@ pub enum What {
     ForgetAll,
 }
 
-const WEIGHTS: [(What, u16); 27] = [
+const WEIGHTS: [(What, u16); 29] = [
     (What::Wait, 8),
     (What::Make, 14),
     (What::Write, 26),
@@ -56,6 +58,8 @@ const WEIGHTS: [(What, u16); 27] = [
     (What::Setxattr, 6),
     (What::Getxattr, 2),
     (What::Removexattr, 3),
+    (What::Snapshot, 3),
+    (What::RemoveSnapshot, 2),
     (What::Fsync, 9),
     (What::Sync, 1),
     (What::SetQuota, 2),

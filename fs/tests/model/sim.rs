@@ -12,6 +12,7 @@ use yadokari_store::fault::{Crash, FaultPlan};
 use super::bytes::Contents;
 use super::history::History;
 use super::invariants;
+use super::kept::AllKept;
 use super::life::{HandClock, Life, Setting};
 use super::op::{LENGTHS, OFFSETS, PAUSES, Raw, What, content, pick};
 use super::seeds::Totals;
@@ -54,6 +55,8 @@ pub struct Sim {
     pub tree: Tree,
     pub history: History,
     listing: Option<Listing>,
+    /// Snapshots as they must be.
+    pub kept: AllKept,
     /// The file, offset and length that were used last: where things meet.
     hot: Cell<(u64, u64, u64)>,
     pub verbose: bool,
@@ -109,6 +112,7 @@ impl Sim {
             tree,
             history,
             listing: None,
+            kept: AllKept::new(),
             hot: Cell::new((0, 0, 1)),
             verbose: false,
             healthy: true,
@@ -264,6 +268,7 @@ impl Sim {
             .expect("checks");
         invariants::hold("after opening", &report, true);
         self.totals.commits += self.checker.hold_moments(&self.watch);
+        self.check_snapshots();
     }
 
     fn inos(&self, wanted: impl Fn(&Node) -> bool) -> Vec<u64> {
@@ -525,6 +530,12 @@ impl Sim {
                     expect("removexattr", real, self.tree.removexattr(ino, &name, now));
                 }
             }
+            What::Snapshot => {
+                if self.make_snapshot(a) {
+                    self.history.synced();
+                }
+            }
+            What::RemoveSnapshot => self.remove_snapshot(a),
             What::Fsync => {
                 let ino = if b % 4 == 0 { self.any(a) } else { self.file(a) };
                 let real = self.life().run(home.fsync(Ino(ino)));
@@ -550,7 +561,10 @@ impl Sim {
                 };
                 home.set_quota(self.tree.quota);
             }
-            What::Check => self.check(),
+            What::Check => {
+                self.check();
+                self.check_snapshots();
+            }
             What::Reopen => self.reopen(),
             What::Crash | What::CrashLater => {}
         }
@@ -897,7 +911,7 @@ async fn dump_data(home: &Home, attr: &Attr, known: Option<&Vec<Arc<Data>>>) -> 
     Arc::new(Data { size: attr.size, mtime: attr.mtime, contents })
 }
 
-fn same_bytes(ino: u64, offset: u64, real: &[u8], model: &[u8]) {
+pub fn same_bytes(ino: u64, offset: u64, real: &[u8], model: &[u8]) {
     if real != model {
         let at = real.iter().zip(model).position(|(a, b)| a != b);
         let (r, m) = (real.len(), model.len());

@@ -10,7 +10,7 @@ use std::process::Command;
 
 /// Writes everything that must be there before the first daemon; gives the OSDs' identities.
 pub(super) fn write(dir: &Path, options: &Options) -> Result<Vec<String>> {
-    for name in ["run", "log", "mon", "mgr", "crash"] {
+    for name in ["run", "log", "mon", "mgr", "mds", "crash"] {
         fs::create_dir(dir.join(name))?;
     }
     let port = free_port()?;
@@ -50,6 +50,8 @@ fn keys(dir: &Path, osds: usize) -> Result<()> {
         ),
         ("mgr.x".to_owned(), vec!["mon", "allow profile mgr", "osd", "allow *", "mds", "allow *"]),
     ];
+    let caps = vec!["mon", "allow profile mds", "osd", "allow rwx", "mds", "allow *"];
+    users.push(("mds.a".to_owned(), caps));
     for id in 0..osds {
         let caps = vec!["mon", "allow profile osd", "osd", "allow *", "mgr", "allow profile osd"];
         users.push((format!("osd.{id}"), caps));
@@ -92,6 +94,7 @@ auth client required = cephx
 auth allow insecure global id reclaim = false
 mon data = {dir}/mon
 mgr data = {dir}/mgr
+mds data = {dir}/mds
 osd data = {dir}/osd.$id
 # one node, one copy
 osd pool default size = 1

@@ -11,6 +11,7 @@ use super::finding::{Finding, Invariant};
 use super::plan::Fix;
 use super::report::{Report, Totals};
 use super::rows::Rows;
+use super::snapshots::Snapshots;
 use super::source::{Cursor, Source};
 use super::{FINDINGS_MAX, Options, PATHS_MAX, Progress, Stage, paths};
 use crate::home::error::{Error, Result};
@@ -32,6 +33,8 @@ pub struct Draft {
     pub object: String,
     pub detail: String,
     pub inos: Vec<Ino>,
+    /// Paths in snapshots.
+    pub kept: Vec<String>,
     pub more: u64,
 }
 
@@ -40,6 +43,7 @@ pub struct Check<'a> {
     pub source: Source<'a>,
     pub options: Options,
     pub rows: Rows,
+    pub snapshots: Snapshots,
     pub totals: Totals,
     /// As they should be.
     pub recount: Counters,
@@ -64,6 +68,7 @@ impl<'a> Check<'a> {
             source,
             options,
             rows: Rows::default(),
+            snapshots: Snapshots::default(),
             totals: Totals::default(),
             recount: Counters::default(),
             counters: None,
@@ -89,9 +94,11 @@ impl<'a> Check<'a> {
         }
         self.read_counters().await?;
         self.read_unknown().await?;
+        self.read_snapshots().await?;
         self.read_segments().await?;
         self.read_chunks().await?;
         self.read_unused().await?;
+        self.read_held().await?;
         self.read_smalls().await?;
         self.enter(Stage::Inodes);
         self.read_inodes().await?;
@@ -109,6 +116,8 @@ impl<'a> Check<'a> {
             self.verify(&mut hurt).await?;
         }
         self.blame(&hurt).await?;
+        self.enter(Stage::Snapshots);
+        self.walk_snapshots(&hurt).await?;
         self.close().await
     }
 
@@ -145,6 +154,7 @@ impl<'a> Check<'a> {
             object: object.to_string(),
             detail: detail.to_string(),
             inos: inos.to_vec(),
+            kept: Vec::new(),
             more: 0,
         });
         Some(self.drafts.len() - 1)
@@ -184,12 +194,14 @@ impl<'a> Check<'a> {
             key::CHUNK,
             key::EXTENT,
             key::HASH,
+            key::HELD,
             key::INODE,
             key::META,
             key::ORPHAN,
             key::SEGMENT,
             key::SMALL,
             key::UNUSED,
+            key::SNAPSHOT,
             key::XATTR,
         ];
         known.sort_unstable();
@@ -241,7 +253,10 @@ impl<'a> Check<'a> {
                 severity: draft.kind.severity(),
                 object: draft.object,
                 detail: draft.detail,
-                paths: draft.inos[..shown].iter().map(|ino| paths.of(*ino)).collect(),
+                paths: {
+                    let live = draft.inos[..shown].iter().map(|ino| paths.of(*ino));
+                    live.chain(draft.kept).collect()
+                },
                 more_paths: draft.more + (draft.inos.len() - shown) as u64,
                 repair: draft.kind.repair(),
             });

@@ -69,6 +69,13 @@ impl Check<'_> {
             self.totals.chunks += 1;
             self.totals.live_bytes += u64::from(record.stored_bytes);
             let end = u64::from(record.offset) + u64::from(record.stored_bytes);
+            let held = record.refs == 0
+                && record.death != 0
+                && self.snapshots.hold(record.birth, record.death);
+            if held {
+                self.snapshots.held.bytes += u64::from(record.stored_bytes);
+                self.snapshots.held.chunks += 1;
+            }
             self.rows.chunks.push(ChunkRow {
                 id,
                 segment: record.segment,
@@ -77,6 +84,8 @@ impl Check<'_> {
                 plain_bytes: record.plain_bytes,
                 refs: record.refs,
                 found: 0,
+                held,
+                listed: false,
             });
             let segment = self.rows.segment(record.segment);
             segment.found_bytes += u64::from(record.stored_bytes);
@@ -158,13 +167,13 @@ impl Check<'_> {
         // What cannot be read may refer to more, and a writer may hold what nothing refers to.
         let keep = self.doubtful || self.source.in_use;
         for at in 0..self.rows.chunks.len() {
-            let ChunkRow { id, refs, found, .. } = self.rows.chunks[at];
+            let ChunkRow { id, refs, found, held, .. } = self.rows.chunks[at];
             let object = format_args!("chunk {id}").to_string();
             if refs != found && !(self.doubtful && refs > found) {
                 let detail = format_args!("{refs}, should be {found}").to_string();
                 self.find(Invariant::ChunkReferences, object, detail, &[]);
                 self.fix(Fix::SetChunkRefs(id, found));
-            } else if refs == 0 && !keep {
+            } else if refs == 0 && !held && !keep {
                 self.find(Invariant::ChunkUnused, object, "", &[]);
                 self.fix(Fix::FreeChunk(id));
             }

@@ -107,6 +107,16 @@ invariants! {
         Some("the record takes the size of the object");
     ChunkDamaged, Damage, "a chunk whose content does not have its hash", None;
     ObjectUnknown, Leak, "an object that no segment record knows", Some("it is deleted");
+    HeldNowhere, Leak, "a chunk is listed as held by snapshots that is not",
+        Some("it is taken off the list");
+    HeldUnlisted, Count, "a chunk that only snapshots hold is not listed as such",
+        Some("it is listed");
+    SnapshotMissing, Damage, "a snapshot whose tables are missing or damaged",
+        Some("the snapshot is removed");
+    SnapshotUnknown, Leak, "tables that are kept for no snapshot", Some("they are given up");
+    SnapshotUnreadable, Damage, "a record of a snapshot that cannot be read", None;
+    SnapshotNowhere, Damage, "a snapshot refers to a missing chunk", None;
+    CounterHeld, Count, "the bytes that only snapshots hold", Some("they are counted again");
     CounterBytes, Count, "the home's charged bytes", Some("they are counted again");
     CounterInodes, Count, "the home's number of inodes", Some("they are counted again");
     CounterNextInode, Count, "the next inode number was given already", Some("it is raised");

@@ -22,6 +22,7 @@ mod plan;
 mod repair;
 mod report;
 mod rows;
+mod snapshots;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -74,6 +75,8 @@ pub enum Stage {
     Objects,
     /// Contents of chunks.
     Contents,
+    /// What snapshots refer to.
+    Snapshots,
 }
 
 /// How far a check is.
@@ -104,6 +107,7 @@ pub async fn check_closed(
     let source = Source {
         view: &reader,
         latest: &newest,
+        kept: &newest,
         data: &**data,
         prefix,
         epoch: reader.epoch(),
@@ -139,6 +143,7 @@ impl Home {
         let source = Source {
             view: &view,
             latest: &core.table,
+            kept: &core.table,
             data: &*core.data,
             prefix: &core.prefix,
             epoch: core.table.epoch(),

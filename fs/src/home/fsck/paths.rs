@@ -84,7 +84,7 @@ impl Paths {
 }
 
 /// A name as text: what is no text, or would break a line, is written as `\xNN`.
-fn escape(name: &[u8]) -> String {
+pub fn escape(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
         for c in chunk.valid().chars() {

@@ -6,6 +6,7 @@
 use crate::home::key::Key;
 use crate::home::record::Counters;
 use crate::home::segment::{ChunkId, SegmentId};
+use crate::home::snapshot::HeldTotal;
 use crate::home::types::{Ino, Kind, Name};
 
 /// A change.
@@ -39,6 +40,12 @@ pub enum Fix {
     DeleteObject(SegmentId),
     /// Sets the counters.
     SetCounters(Counters),
+    /// Lists a chunk among those that only snapshots hold.
+    ListHeld(ChunkId),
+    /// Sets what snapshots hold in all.
+    SetHeld(HeldTotal),
+    /// Gives up tables that are kept for no snapshot.
+    Unkeep(String),
 }
 
 /// Numbers of an inode; `None` leaves as it is.
@@ -62,9 +69,12 @@ impl Fix {
     pub fn frees(&self) -> bool {
         match self {
             Self::Delete(key) => {
-                matches!(key.first(), Some(&(crate::home::key::EXTENT | crate::home::key::SMALL)))
+                use crate::home::key;
+                let frees = [key::EXTENT, key::SMALL, key::SNAPSHOT, key::HELD];
+                key.first().is_some_and(|kind| frees.contains(kind))
             }
             Self::SetChunkRefs(..)
+            | Self::Unkeep(_)
             | Self::FreeChunk(_)
             | Self::SetSmallRefs(..)
             | Self::DeleteObject(_)

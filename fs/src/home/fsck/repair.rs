@@ -24,6 +24,7 @@ use crate::home::record::{
     decode_chunk_id, decode_small, encode_bucket, encode_small,
 };
 use crate::home::segment::{ChunkId, SegmentId};
+use crate::home::snapshot::encode_held;
 use crate::home::table::{Batch, Table, TableOptions};
 use crate::home::types::{Ino, Name};
 
@@ -86,8 +87,15 @@ async fn round(
     progress: &mut (dyn FnMut(Progress) + Send + Sync),
 ) -> Result<(Report, Vec<Fix>)> {
     let view = table.view()?;
-    let source =
-        Source { view: &view, latest: table, data, prefix, epoch: table.epoch(), in_use: false };
+    let source = Source {
+        view: &view,
+        latest: table,
+        kept: table,
+        data,
+        prefix,
+        epoch: table.epoch(),
+        in_use: false,
+    };
     Check::new(source, options, progress).run().await
 }
 
@@ -223,7 +231,10 @@ impl Patch<'_> {
             Fix::SetChunkRefs(id, refs) => {
                 let Some(mut record) = self.chunk(id).await? else { return Ok(false) };
                 record.refs = refs;
-                record.death = if refs > 0 { 0 } else { record.death };
+                if refs > 0 && record.death != 0 {
+                    self.delete(key::held(record.death, id));
+                    record.death = 0;
+                }
                 self.put(key::chunk(id), record.encode());
             }
             Fix::FreeChunk(id) => return self.free_chunk(id).await,
@@ -249,6 +260,12 @@ impl Patch<'_> {
                 }
                 self.put_counters(&counters);
             }
+            Fix::ListHeld(id) => {
+                let Some(record) = self.chunk(id).await? else { return Ok(false) };
+                self.put(key::held(record.death, id), encode_held());
+            }
+            Fix::SetHeld(held) => self.put(key::held_total(), held.encode()),
+            Fix::Unkeep(name) => self.table.unkeep(&name).await?,
             Fix::DeleteObject(_) => return Ok(false),
         }
         Ok(true)
@@ -316,6 +333,9 @@ impl Patch<'_> {
         let Some(record) = self.chunk(id).await? else { return Ok(false) };
         self.delete(key::chunk(id));
         self.delete(key::unused(id));
+        if record.death != 0 {
+            self.delete(key::held(record.death, id));
+        }
         let hash = key::hash(&record.hash);
         let named = self.get(&hash).await?;
         if named.is_some_and(|value| decode_chunk_id(&value).is_ok_and(|named| named == id)) {

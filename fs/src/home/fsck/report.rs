@@ -33,6 +33,10 @@ pub struct Totals {
     pub live_bytes: u64,
     /// Objects of segments.
     pub object_bytes: u64,
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Chunks as stored that only snapshots hold, part of `live_bytes`.
+    pub held_bytes: u64,
     /// Contents that were read and had their hash.
     pub verified_bytes: u64,
 }
@@ -95,6 +99,10 @@ impl std::fmt::Display for Report {
             "{} bytes charged, {} bytes live in {} bytes of objects, {} bytes verified",
             t.charged_bytes, t.live_bytes, t.object_bytes, t.verified_bytes
         )?;
+        if t.snapshots > 0 {
+            let (snapshots, bytes) = (t.snapshots, t.held_bytes);
+            writeln!(f, "{snapshots} snapshots, which alone hold {bytes} bytes")?;
+        }
         if self.clean {
             return write!(f, "clean");
         }

@@ -78,6 +78,10 @@ pub struct ChunkRow {
     pub refs: u32,
     /// Extents that refer to it.
     pub found: u32,
+    /// Only snapshots refer to it.
+    pub held: bool,
+    /// It is listed as such.
+    pub listed: bool,
 }
 
 /// A segment.

@@ -14,7 +14,8 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::home::error::Result;
-use crate::home::table::{Table, TableReader, TableView};
+use crate::home::table::{Table, TableReader, TableView, checkpoints};
+use uuid::Uuid;
 
 /// Records.
 #[async_trait]
@@ -23,6 +24,55 @@ pub trait View: Send + Sync {
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>>;
     /// Records in the order of their keys.
     async fn scan(&self, range: Range<Vec<u8>>, rows_max: usize) -> Result<Vec<(Bytes, Bytes)>>;
+    /// Nothing more will be read.
+    async fn done(&self) {}
+}
+
+/// The moments of the tables that are kept for snapshots.
+#[async_trait]
+pub trait Kept: Send + Sync {
+    /// Names and numbers of all.
+    async fn list(&self) -> Result<Vec<(String, Uuid)>>;
+    /// The records of one.
+    async fn open(&self, id: Uuid) -> Result<Box<dyn View>>;
+}
+
+#[async_trait]
+impl Kept for Table {
+    async fn list(&self) -> Result<Vec<(String, Uuid)>> {
+        self.all_kept().await
+    }
+    async fn open(&self, id: Uuid) -> Result<Box<dyn View>> {
+        Ok(Box::new(Opened(self.open_kept(id).await?)))
+    }
+}
+
+#[async_trait]
+impl Kept for Newest {
+    async fn list(&self) -> Result<Vec<(String, Uuid)>> {
+        checkpoints(&self.meta, self.tables.as_ref()).await
+    }
+    async fn open(&self, id: Uuid) -> Result<Box<dyn View>> {
+        let (meta, path) = (Arc::clone(&self.meta), self.tables.as_ref());
+        Ok(Box::new(Opened(TableReader::open_kept(meta, path, id).await?)))
+    }
+}
+
+/// A reader that is closed when it is done.
+struct Opened(TableReader);
+
+#[async_trait]
+impl View for Opened {
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.0.get(key).await
+    }
+    async fn scan(&self, range: Range<Vec<u8>>, rows_max: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        self.0.scan(range, rows_max).await
+    }
+    async fn done(&self) {
+        // What was read was read.
+        drop(self.0.close().await);
+    }
 }
 
 macro_rules! view {
@@ -53,6 +103,8 @@ pub struct Source<'a> {
     pub view: &'a dyn View,
     /// Its records now.
     pub latest: &'a dyn View,
+    /// What is kept for its snapshots.
+    pub kept: &'a dyn Kept,
     /// Where its segments are.
     pub data: &'a dyn ObjectStore,
     /// Its folder there.

@@ -72,6 +72,19 @@ pub enum HomesError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A newer release wrote it.
+    #[error(
+        "home {home} has format {found}, and this release knows formats up to {known}: \
+         use the newer release that wrote it"
+    )]
+    Newer {
+        /// Its name.
+        home: String,
+        /// The version of its format.
+        found: u64,
+        /// The newest that this release knows.
+        known: u64,
+    },
     /// What the store holds of it is damaged.
     #[error("home {home} is damaged: {why}; `yadokari fsck {home}` says more")]
     Corrupt {
@@ -151,6 +164,7 @@ impl From<HomesError> for Error {
             HomesError::Unavailable { source, home } => {
                 Self::unavailable(format_args!("home {home}: {source}"))
             }
+            HomesError::Newer { .. } => Self(ErrorKind::Newer(error.to_string().into())),
             HomesError::Corrupt { .. } => Self::corrupt(error),
             HomesError::Home { source, .. } => source,
         }

@@ -30,6 +30,12 @@ pub struct HomeInfo {
     pub quota_bytes: Option<u64>,
     /// Limit of inodes.
     pub quota_inodes: Option<u64>,
+    /// Snapshots when it was last closed.
+    pub snapshots: u64,
+    /// Bytes that only snapshots held when it was last closed.
+    pub snapshot_bytes: u64,
+    /// Whether the schedule makes snapshots of it.
+    pub scheduled: bool,
     /// When it was made.
     pub created: i64,
     /// How it stands.

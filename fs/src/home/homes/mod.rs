@@ -41,7 +41,7 @@ pub use serve::OwnedHome;
 
 use self::record::{Record, State, head_path, homes_prefix};
 use super::owner::{self, Heartbeat, HeartbeatOptions, NodeIdentity};
-use super::{Quota, Shared, Usage};
+use super::{Quota, Shared, SnapshotUse, Usage};
 
 /// Heads that are read together: a thousand homes in a few round trips.
 const HEADS_AT_ONCE: usize = 64;
@@ -205,6 +205,38 @@ impl Homes {
             open.home().set_quota(quota);
         }
         Ok(record.info())
+    }
+
+    /// Takes numbers that no home and no snapshot ever has had; gives the first of `count`.
+    ///
+    /// # Errors
+    /// `Full`, `Unavailable`, `Corrupt`.
+    pub async fn take_volumes(&self, count: u32) -> Result<u32> {
+        volumes::take_many(&*self.meta, "(snapshots)", count).await
+    }
+
+    /// Switches the schedule of snapshots of a home on or off.
+    ///
+    /// # Errors
+    /// `NotFound`, `Removed`, `Invalid`, `Full`, `Unavailable`.
+    pub async fn set_schedule(&self, name: &str, on: bool) -> Result<HomeInfo> {
+        let change = |record: &mut Record| {
+            record.require_live()?;
+            record.unscheduled = !on;
+            Ok(())
+        };
+        Ok(self.update(name, change).await?.info())
+    }
+
+    /// Notes what the snapshots of an open home cost.
+    pub(super) async fn note_snapshots(&self, name: &str, cost: SnapshotUse) -> Result<()> {
+        let change = |record: &mut Record| {
+            record.require_live()?;
+            record.snapshots = cost.count;
+            record.snapshot_bytes = cost.bytes;
+            Ok(())
+        };
+        self.update(name, change).await.map(drop)
     }
 
     /// Notes what a listing shows of the root directory.

@@ -48,6 +48,15 @@ impl Homes {
         Ok(purged)
     }
 
+    /// Removes a home and deletes it at once, for good: one that was made and not filled.
+    ///
+    /// # Errors
+    /// `NotFound`, `OwnedElsewhere`, `Unavailable`.
+    pub async fn discard(&self, name: &str) -> Result<()> {
+        self.remove(name).await?;
+        self.purge(name, i64::MAX).await
+    }
+
     async fn purge(&self, name: &str, now: i64) -> Result<()> {
         let slot = self.slot(name);
         let _nobody_opens_it = slot.lock().await;

@@ -13,6 +13,12 @@ const VERSION: u8 = 1;
 /// Removed homes can be brought back for so long: a week with its weekend.
 pub const RESTORABLE_SECONDS: i64 = 7 * 24 * 3600;
 
+/// What every version of a head has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u64,
+}
+
 /// How a home stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,6 +50,13 @@ pub(super) struct Record {
     pub quota_inodes: Option<u64>,
     pub created: i64,
     pub state: State,
+    #[serde(default)]
+    pub snapshots: u64,
+    #[serde(default)]
+    pub snapshot_bytes: u64,
+    /// No schedule makes snapshots of it.
+    #[serde(default)]
+    pub unscheduled: bool,
 }
 
 impl Record {
@@ -61,6 +74,9 @@ impl Record {
             quota_inodes: None,
             created,
             state: State::Live,
+            snapshots: 0,
+            snapshot_bytes: 0,
+            unscheduled: false,
         };
         record.set_quota(quota);
         record
@@ -73,11 +89,16 @@ impl Record {
     /// Reads what was found under `name`.
     pub fn decode(name: &str, data: &[u8]) -> Result<Self, HomesError> {
         let corrupt = |why: String| HomesError::Corrupt { home: name.to_owned(), why };
-        let record: Self = serde_json::from_slice(data)
-            .map_err(|error| corrupt(format!("its head cannot be read: {error}")))?;
+        let unreadable = |error| corrupt(format!("its head cannot be read: {error}"));
+        // First of all, as what else a newer one holds is not known.
+        let Versioned { version } = serde_json::from_slice(data).map_err(unreadable)?;
+        if version > u64::from(VERSION) {
+            let (home, known) = (name.to_owned(), u64::from(VERSION));
+            return Err(HomesError::Newer { home, found: version, known });
+        }
+        let record: Self = serde_json::from_slice(data).map_err(unreadable)?;
         if record.version != VERSION {
-            let version = record.version;
-            return Err(corrupt(format!("its head has version {version}, which is not known")));
+            return Err(corrupt(format!("its head has version {version}, which never was")));
         }
         if record.name != name {
             return Err(corrupt(format!("its head is that of {}", record.name)));
@@ -140,6 +161,9 @@ impl Record {
             quota_inodes: self.quota_inodes,
             created: self.created,
             state,
+            snapshots: self.snapshots,
+            snapshot_bytes: self.snapshot_bytes,
+            scheduled: !self.unscheduled,
             removed_at,
             restorable_until: removed_at.map(|at| at.saturating_add(RESTORABLE_SECONDS)),
         }
@@ -180,8 +204,17 @@ mod tests {
     }
 
     #[test]
+    fn a_head_of_a_newer_release_is_refused_with_both_versions() {
+        let newer = br#"{"version":300,"name":{"of":"another shape"}}"#;
+        let error = Record::decode("ada", newer).unwrap_err();
+        assert!(matches!(error, HomesError::Newer { found: 300, known: 1, .. }));
+        let text = error.to_string();
+        assert!(text.contains("300") && text.contains("up to 1") && text.contains("ada"), "{text}");
+    }
+
+    #[test]
     fn heads_of_other_versions_and_names_are_refused() {
-        let other = Record { version: 2, ..record() };
+        let other = Record { version: 0, ..record() };
         assert!(Record::decode("ada", &other.encode()).is_err());
         assert!(Record::decode("bob", &record().encode()).is_err());
         assert!(Record::decode("ada", b"{}").is_err());

@@ -140,6 +140,9 @@ impl Homes {
         {
             tracing::warn!(home = home.name(), %error, "its head is outdated");
         }
+        if let Err(error) = self.note_snapshots(home.name(), home.snapshot_use()).await {
+            tracing::warn!(home = home.name(), %error, "its head is outdated");
+        }
         release(&open.claim).await;
         *slot = None;
         Ok(())

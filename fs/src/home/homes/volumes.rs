@@ -31,6 +31,14 @@ struct Counter {
 /// # Errors
 /// `Unavailable`, `Corrupt`, `Full`.
 pub(super) async fn take(meta: &dyn ObjectStore, home: &str) -> Result<u32> {
+    take_many(meta, home, 1).await
+}
+
+/// Takes `count` numbers that follow each other; gives the first.
+///
+/// # Errors
+/// `Unavailable`, `Corrupt`, `Full`.
+pub(super) async fn take_many(meta: &dyn ObjectStore, home: &str, count: u32) -> Result<u32> {
     let path = Path::from_iter(["meta", "volumes"]);
     for _ in 0..RACES_MAX {
         let found = find_head(meta, &path).await.map_err(|error| HomesError::head(home, error))?;
@@ -38,11 +46,11 @@ pub(super) async fn take(meta: &dyn ObjectStore, home: &str) -> Result<u32> {
             Some(head) => decode(home, &head.data)?,
             None => VOLUME_MIN,
         };
-        if volume > VOLUME_MAX {
+        if volume.saturating_add(count.max(1) - 1) > VOLUME_MAX {
             let why = "all volume numbers of the store are used; use another store";
             return Err(HomesError::Full { home: home.to_owned(), why });
         }
-        let counter = Counter { version: VERSION, next: volume + 1 };
+        let counter = Counter { version: VERSION, next: volume + count };
         let data = serde_json::to_vec(&counter).expect("a record of plain values is JSON");
         let taken = match &found {
             Some(head) => swap_head(meta, &path, &head.version, &data).await,

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use object_store::ObjectStore;
@@ -27,6 +27,8 @@ const IDLE_TICKS: u32 = 40;
 const COMPACT_FROM: usize = 8;
 /// Ticks between two collections: half a minute.
 const COLLECT_TICKS: u32 = 120;
+/// Kept moments that double the time between two collections: each reads a manifest for all.
+const COLLECT_KEPT: u32 = 16;
 /// What was superseded stays this long, for readers that are on their way.
 const MIN_AGE: Duration = Duration::from_secs(60);
 
@@ -43,6 +45,7 @@ struct Inner {
     running: AtomicBool,
     stopped: AtomicBool,
     writes: AtomicU64,
+    kept: AtomicU32,
 }
 
 impl std::fmt::Debug for Inner {
@@ -60,6 +63,7 @@ impl Upkeep {
             running: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             writes: AtomicU64::new(0),
+            kept: AtomicU32::new(0),
         });
         Self { inner, task: Mutex::new(None) }
     }
@@ -71,6 +75,16 @@ impl Upkeep {
             let inner = Arc::clone(&self.inner);
             *self.task.lock() = Some(tokio::spawn(async move { inner.run().await }));
         }
+    }
+
+    /// So many moments are kept.
+    pub fn note_kept(&self, count: usize) {
+        self.inner.kept.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Collects now.
+    pub async fn collect(&self) {
+        self.inner.collect().await;
     }
 
     /// Ends the task.
@@ -99,7 +113,8 @@ impl Inner {
                 self.compact(&db).await;
                 idle = 0;
             }
-            if ticks % COLLECT_TICKS == 0 {
+            let kept = self.kept.load(Ordering::Relaxed) / COLLECT_KEPT;
+            if ticks % COLLECT_TICKS.saturating_mul(kept.saturating_add(1)) == 0 {
                 self.collect().await;
             }
         }

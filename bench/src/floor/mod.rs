@@ -1,0 +1,33 @@
+//! The floor: a file system on the very transport that homes use, with the same requests of the
+//! kernel's, the same event loops and the same options of the mount, that answers from a hash
+//! map and does nothing else. What a home takes beyond it is the home's own cost; what the floor
+//! takes beyond a local disk is the cost of FUSE.
+
+mod filesystem;
+mod tree;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use fuser::SessionACL;
+use yadokari_fs::fuse::{self, Access, MountPoint};
+use yadokari_fs::view::Form;
+
+pub use filesystem::Floor;
+
+/// Serves an empty file system at `point` until it is unmounted. Says `ready` on standard output.
+///
+/// # Errors
+/// Where it cannot be mounted or served.
+pub fn serve(point: &Path, form: Form, threads: usize) -> Result<()> {
+    let point = MountPoint::prepare(point, false)?;
+    let device = point.mount(Access::All)?;
+    let floor = Floor::new(form);
+    let config = fuse::session_config(threads);
+    let session = fuser::Session::from_fd(floor, device, SessionACL::All, config)?;
+    let path = point.path().to_owned();
+    let loops = std::thread::spawn(move || session.run());
+    fuse::raise_read_ahead(&path);
+    println!("ready {}", path.display());
+    loops.join().ok().context("an event loop panicked")?.context("serving the floor")
+}

@@ -1,0 +1,146 @@
+//! `make bench`: homes measured beside a local disk, other network file systems and the floor of
+//! FUSE, on this machine, in one go.
+//!
+//! A run starts the contenders ([`contender`]), takes the workloads ([`workload`]) in turn, one
+//! contender after the other and several times ([`run`]), and gives raw results, a table with
+//! ratios and charts. Every figure is a ratio to something that ran beside it.
+
+mod chart;
+mod contender;
+mod floor;
+mod input;
+mod place;
+mod results;
+mod run;
+mod size;
+mod table;
+mod targets;
+mod usage;
+mod workload;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use yadokari_fs::view::Form;
+
+use crate::size::Size;
+use crate::workload::Workload;
+
+/// Event loops of a mount, as the daemon has them.
+const THREADS_MIN: usize = 2;
+const THREADS_MAX: usize = 8;
+
+#[derive(Debug, Parser)]
+#[command(name = "yadokari-bench", about = "Measures homes beside other file systems")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measures; without names, every workload
+    Run(RunArgs),
+    /// Lists workloads and contenders
+    List,
+    /// Serves the floor at a directory until it is unmounted
+    Floor {
+        directory: PathBuf,
+        /// With what the kernel must ask of a daemon whose homes are shared
+        #[arg(long)]
+        node: bool,
+    },
+    /// One workload, by its name: `tree`, `large`, …, with the options of `run`
+    #[command(external_subcommand)]
+    Workload(Vec<String>),
+}
+
+#[derive(Debug, Parser)]
+struct RunArgs {
+    /// Workloads
+    names: Vec<String>,
+    /// Less of everything: under five minutes
+    #[arg(long)]
+    quick: bool,
+    /// Next to nothing: shows that it runs
+    #[arg(long, conflicts_with = "quick")]
+    tiny: bool,
+    /// Whom to measure; all when not said
+    #[arg(long, value_delimiter = ',')]
+    contenders: Vec<String>,
+    /// How often; 5, or 1 with --quick
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Where results and charts go
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+    /// Where contenders keep what they keep on disk
+    #[arg(long, default_value = "/var/tmp")]
+    scratch: PathBuf,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Run(args) => measure(args),
+        Command::List => {
+            for workload in workload::ALL {
+                println!("{:12} {}", workload.name, workload.about);
+            }
+            println!("contenders: {}", contender::NAMES.join(", "));
+            Ok(())
+        }
+        Command::Floor { directory, node } => {
+            let form = if node { Form::Shared } else { Form::Local };
+            let threads = std::thread::available_parallelism().map_or(THREADS_MIN, usize::from);
+            floor::serve(&directory, form, threads.clamp(THREADS_MIN, THREADS_MAX))
+        }
+        Command::Workload(words) => {
+            let args = std::iter::once("run".to_owned()).chain(words);
+            measure(RunArgs::parse_from(args))
+        }
+    }
+}
+
+fn measure(args: RunArgs) -> Result<()> {
+    let size = match (args.quick, args.tiny) {
+        (true, _) => Size::Quick,
+        (_, true) => Size::Tiny,
+        _ => Size::Full,
+    };
+    let workloads = match args.names.as_slice() {
+        [] => workload::ALL.into_iter().filter(|w| size != Size::Quick || w.is_quick).collect(),
+        names => names.iter().map(|name| named(name)).collect::<Result<Vec<_>>>()?,
+    };
+    let contenders = match args.contenders.as_slice() {
+        [] if size == Size::Quick => quick_contenders(),
+        [] => contender::NAMES.map(str::to_owned).to_vec(),
+        names => names.to_vec(),
+    };
+    let rounds = args.rounds.unwrap_or(size.rounds()).max(1);
+    let plan = run::Plan { size, rounds, contenders, workloads, scratch: args.scratch };
+    let results = run::run(&plan)?;
+    std::fs::create_dir_all(&args.out)?;
+    let json = serde_json::to_string_pretty(&results)?;
+    std::fs::write(args.out.join("results.json"), json).context("writing the results")?;
+    let table = table::render(&results);
+    std::fs::write(args.out.join("table.md"), &table)?;
+    let charts = chart::draw(&results, &args.out)?;
+    println!("{table}");
+    println!("{}: results.json, table.md, {}", args.out.display(), charts.join(", "));
+    Ok(())
+}
+
+fn named(name: &str) -> Result<Workload> {
+    match workload::by_name(name) {
+        Some(workload) => Ok(workload),
+        None => {
+            let all = workload::ALL.map(|workload| workload.name).join(", ");
+            bail!("there is no workload {name:?}; there are {all}")
+        }
+    }
+}
+
+fn quick_contenders() -> Vec<String> {
+    ["ext4", "floor", "ours-file", "ours-rados", "ceph-fuse"].map(str::to_owned).to_vec()
+}

@@ -1,0 +1,50 @@
+//! How much work a run does.
+
+use std::time::Duration;
+
+/// Full, the form for every day, and the form that only shows that it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// What RESULTS.md holds.
+    Full,
+    /// Under five minutes.
+    Quick,
+    /// Seconds; the figures say nothing.
+    Tiny,
+}
+
+impl Size {
+    /// One of three values.
+    pub fn of<T>(self, full: T, quick: T, tiny: T) -> T {
+        match self {
+            Self::Full => full,
+            Self::Quick => quick,
+            Self::Tiny => tiny,
+        }
+    }
+
+    /// Files in the archive of sources.
+    pub fn files(self) -> usize {
+        self.of(20_000, 3_000, 60)
+    }
+
+    /// Bytes of the large file.
+    pub fn large_bytes(self) -> u64 {
+        self.of(1 << 30, 128 << 20, 2 << 20)
+    }
+
+    /// Rounds where nothing else is said.
+    pub fn rounds(self) -> usize {
+        self.of(5, 1, 1)
+    }
+
+    /// A script that takes longer is stopped, and the table says so.
+    pub fn limit(self) -> Duration {
+        Duration::from_secs(self.of(600, 60, 120))
+    }
+
+    /// As results name it.
+    pub fn name(self) -> &'static str {
+        self.of("full", "quick", "tiny")
+    }
+}
