@@ -228,12 +228,12 @@ fn regctl(kind: StoreKind) -> Result<()> {
          echo signed | regctl artifact put --artifact-type a/signature --subject $R/ada/app:v1
          sleep 1
          regctl artifact list --filter-artifact-type a/sbom --format '{{len .Descriptors}}' \
-             $R2/ada/app:v1
-         regctl artifact list --format '{{len .Descriptors}}' $R2/ada/app:v1
+             $R2/ada/app:v1; echo
+         regctl artifact list --format '{{len .Descriptors}}' $R2/ada/app:v1; echo
          regctl artifact get --subject $R2/ada/app:v1 --filter-artifact-type a/sbom
          regctl image copy --referrers $R2/ada/app:v1 $R/ada/copy:v1
          sleep 1
-         regctl artifact list --format '{{len .Descriptors}}' $R/ada/copy:v1
+         regctl artifact list --format '{{len .Descriptors}}' $R/ada/copy:v1; echo
          regctl tag ls $R2/ada/app
          regctl tag rm $R/ada/copy:v1
          regctl repo ls $R2")?;

@@ -152,12 +152,17 @@ fn quota_in_parallel(kind: StoreKind) -> Result<()> {
     registry.is_consistent()?;
     // What was refused holds nothing back: deleting one makes room for one.
     let client = Client::new(registry.one(), "ada");
+    // What the other instance took shows here within a second.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let mut deleted = 0;
     for n in 0..12 {
         let path = format!("{REPO}/blobs/{}", Blob::random(BLOB, n).digest);
         if client.head(&path)?.status == 200 {
             client.delete(&path)?.is(202)?;
+            deleted += BLOB as u64;
         }
     }
+    ensure!(deleted == stored, "{deleted} bytes were found again of {stored}");
     for n in 20..25 {
         client.push_blob(REPO, &Blob::random(BLOB, n))?;
     }

@@ -20,7 +20,7 @@ mod upkeep;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -144,6 +144,8 @@ struct Inner {
     epoch: AtomicU64,
     /// The last transaction that the current database was given.
     applied: AtomicU64,
+    /// Somebody gives the tables up.
+    closing: AtomicBool,
     /// Batches that are not known to be durable.
     pending: Mutex<VecDeque<(u64, Batch)>>,
     reopening: Mutex<Option<Reopening>>,
@@ -188,6 +190,7 @@ impl Table {
             db,
             epoch: epoch.into(),
             applied: last_txn.into(),
+            closing: AtomicBool::new(false),
             pending: Mutex::new(VecDeque::new()),
             reopening: Mutex::new(None),
         };
@@ -298,6 +301,7 @@ impl Table {
     /// # Errors
     /// What SlateDB says.
     pub async fn close(&self) -> Result<()> {
+        self.inner.closing.store(true, Ordering::Release);
         self.upkeep.stop().await;
         if let Some(reopening) = self.inner.reopening.lock().as_ref() {
             reopening.task.abort();
@@ -329,9 +333,11 @@ impl Inner {
         result.await
     }
 
-    /// What no opening again mends.
+    /// What no opening again mends. A database that failed may say of itself that it was closed
+    /// in order; only we know whether it was.
     fn check_final(&self, error: &slatedb::Error) -> Result<()> {
         match error.kind() {
+            slatedb::ErrorKind::Closed(CloseReason::Clean) if !self.is_closing() => Ok(()),
             slatedb::ErrorKind::Closed(CloseReason::Fenced | CloseReason::Clean) => {
                 Err(explain(&self.path, error))
             }
@@ -340,6 +346,10 @@ impl Inner {
                 _ => Ok(()),
             },
         }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     fn start_reopening(self: &Arc<Self>) -> Reopening {
@@ -366,11 +376,12 @@ impl Inner {
             match self.reopen().await {
                 Err(Error(ErrorKind::Unavailable(why))) => {
                     tracing::debug!(tables = %self.path, %why, "opening again failed");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(REOPEN_MAX);
                 }
+                Err(Error(ErrorKind::Closed)) if !self.is_closing() => {}
                 ended => return ended,
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(REOPEN_MAX);
         }
     }
 
