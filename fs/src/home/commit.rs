@@ -3,8 +3,9 @@
 //! Reference counts of chunks and small values live here and only here: one committer, one
 //! transaction after the other. A chunk is freed when nothing refers to it and nothing in
 //! memory holds it and no snapshot lies between its birth and its death ([`super::snapshot`]);
-//! what only a snapshot holds is listed by its death. A segment without living chunks keeps its record until its object is gone,
-//! so that no crash forgets the object.
+//! what only a snapshot holds is listed by its death, what only memory holds as unused. A segment
+//! without living chunks keeps its record until its object is gone, so that no crash forgets the
+//! object.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -177,7 +178,10 @@ impl Core {
             if mutants::is(Mutant::LoseRenameWait) {
                 break;
             }
-            self.unless_failed(capture.wait_done()).await?;
+            if let Err(error) = self.unless_failed(capture.wait_done()).await {
+                self.carrying.store(false, Ordering::Release);
+                return Err(error);
+            }
         }
         self.carrying.store(false, Ordering::Release);
         Ok(())
@@ -290,6 +294,7 @@ impl Core {
         // A death that is recorded is one that is listed: a snapshot held the chunk then.
         let listed = record.death;
         let held = record.refs == 0
+            && !mutants::is(Mutant::FreeKeptChunk)
             && self.snapshots.hold(record.birth, if listed == 0 { number } else { listed });
         if record.refs > 0 || held || !self.holds.doom(RefKey::Chunk(id)) {
             record.death = match (held, listed) {
@@ -337,7 +342,7 @@ impl Core {
             held.bytes = held.bytes.saturating_sub(bytes);
             held.chunks = held.chunks.saturating_sub(1);
         }
-        if now.death != 0 {
+        if now.death != 0 && !mutants::is(Mutant::ForgetHeld) {
             accounts.batch.push((key::held(now.death, id), Some(encode_held().into())));
             held.bytes += bytes;
             held.chunks += 1;

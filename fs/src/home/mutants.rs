@@ -47,12 +47,20 @@ pub enum Mutant {
     MiscountInodes,
     /// A chunk without references that memory held is forgotten by a crash.
     ForgetUnused,
+    /// A chunk that only a snapshot refers to is freed.
+    FreeKeptChunk,
+    /// A chunk that only a snapshot holds is not listed, so that its removal does not find it.
+    ForgetHeld,
+    /// A snapshot is made without the data that files still have in memory.
+    SnapshotWithoutSync,
+    /// A snapshot that is removed frees nothing.
+    KeepWhatWasHeld,
 }
 
 impl Mutant {
     /// All of them.
     #[cfg(feature = "mutants")]
-    pub const ALL: [Mutant; 20] = [
+    pub const ALL: [Mutant; 24] = [
         Self::SkipTableSync,
         Self::CommitBeforeData,
         Self::ForgetOrphan,
@@ -73,6 +81,10 @@ impl Mutant {
         Self::KeepStaleTail,
         Self::MiscountInodes,
         Self::ForgetUnused,
+        Self::FreeKeptChunk,
+        Self::ForgetHeld,
+        Self::SnapshotWithoutSync,
+        Self::KeepWhatWasHeld,
     ];
 }
 

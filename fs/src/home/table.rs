@@ -179,7 +179,13 @@ impl Table {
         let last_txn = read_txn(&db, &clock).await.map_err(|error| explain(path, &error))?;
         let epoch = db.manifest().writer_epoch();
         let db: Current = Arc::new(RwLock::new(Arc::new(db)));
-        let upkeep = Upkeep::new(path, Arc::clone(&store), Arc::clone(&db));
+        let upkeep = Upkeep::new(
+            path,
+            Arc::clone(&store),
+            Arc::clone(&db),
+            Arc::clone(&clock),
+            options.seed,
+        );
         let inner = Inner {
             path: path.to_owned(),
             store,

@@ -16,6 +16,7 @@ use yadokari_fs::home::fsck::Report;
 use yadokari_fs::home::*;
 use yadokari_store::fault::FaultPlan;
 
+use super::kept;
 use super::life::{HandClock, Life, ROOMY, quiet_runtime};
 use super::script::{Do, Player, SCRIPT};
 use super::sim::{Sim, n};
@@ -32,6 +33,8 @@ struct Sample {
     objects: Vec<(Path, Bytes)>,
     bytes: u64,
     tree: Tree,
+    /// What the snapshots show.
+    kept: Vec<(String, Tree)>,
 }
 
 /// What became of a damaged home.
@@ -72,7 +75,8 @@ fn sample(closed: bool) -> Sample {
         objects
     });
     let bytes = objects.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-    Sample { objects, bytes, tree: sim.tree.clone() }
+    let kept = sim.kept.iter().map(|(name, kept)| (name.clone(), kept.tree().clone())).collect();
+    Sample { objects, bytes, tree: sim.tree.clone(), kept }
 }
 
 impl Sample {
@@ -234,6 +238,22 @@ fn names_all(tree: &Tree, hurt: &BTreeSet<String>, report: &Result<Report, Strin
     }
 }
 
+/// Looks at all snapshots: they show what they must, or an error. True where none is an error.
+fn snapshots_are_whole(life: &Life, kept: &[(String, Tree)]) -> bool {
+    let mut whole = true;
+    for (name, tree) in kept {
+        let looked = life.home.snapshot(name);
+        let looked = looked.and_then(|snapshot| life.run(kept::check(&snapshot, tree)));
+        if let Err(error) = looked {
+            let text = error.to_string();
+            let damage = matches!(error.kind(), ErrorKind::Corrupt(_) | ErrorKind::Unavailable(_));
+            assert!(damage && text.contains("alice"), "snapshot {name}: {text}");
+            whole = false;
+        }
+    }
+    whole
+}
+
 /// Opens what is damaged, looks at everything, and checks it in both ways.
 fn inspect(sample: &Sample, store: &Arc<dyn ObjectStore>) -> Outcome {
     let clock = Arc::new(HandClock::default());
@@ -266,6 +286,8 @@ fn inspect(sample: &Sample, store: &Arc<dyn ObjectStore>) -> Outcome {
     for text in &errors {
         assert!(text.contains("alice"), "an error that does not name the home: {text}");
     }
+    let whole = snapshots_are_whole(&life, &sample.kept);
+    assert!(whole || detected == "found", "no check finds what hurts a snapshot");
     if hurt.is_empty() {
         return if found || offline.is_err() { Outcome::Found } else { Outcome::Harmless };
     }

@@ -25,6 +25,8 @@ pub enum Invariant {
     NamesAreUnique,
     /// All else that records say of one another.
     RecordsFitTogether,
+    /// What a snapshot shows is kept, and all of it is there.
+    SnapshotsAreWhole,
     /// Nothing takes space that nothing refers to.
     NothingLeaks,
     /// The tables and objects can be read.
@@ -50,7 +52,8 @@ impl Invariant {
             | F::SmallReferences
             | F::SegmentLive
             | F::SegmentRecordMissing
-            | F::SegmentSize => Self::ReferencesEqualARecount,
+            | F::SegmentSize
+            | F::CounterHeld => Self::ReferencesEqualARecount,
             F::CounterBytes
             | F::CounterInodes
             | F::CounterNextInode
@@ -60,12 +63,17 @@ impl Invariant {
             | F::EntryCount => Self::CountsEqualARecount,
             F::LinkCount => Self::LinksAreCounted,
             F::EntryTwice | F::DirectoryTwice | F::EntryMisplaced => Self::NamesAreUnique,
+            F::SnapshotMissing | F::SnapshotUnreadable | F::SnapshotNowhere | F::HeldUnlisted => {
+                Self::SnapshotsAreWhole
+            }
             F::ChunkUnused
             | F::SmallUnused
             | F::UnusedNowhere
             | F::ObjectUnknown
             | F::OrphanNowhere
             | F::HashNowhere
+            | F::HeldNowhere
+            | F::SnapshotUnknown
             | F::XattrWithoutInode
             | F::ExtentWithoutFile
             | F::ExtentInlineAndKeyed => Self::NothingLeaks,

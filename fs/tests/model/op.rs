@@ -28,6 +28,7 @@ pub enum What {
     Removexattr,
     Snapshot,
     RemoveSnapshot,
+    Schedule,
     Fsync,
     Sync,
     SetQuota,
@@ -38,7 +39,7 @@ pub enum What {
     ForgetAll,
 }
 
-const WEIGHTS: [(What, u16); 29] = [
+const WEIGHTS: [(What, u16); 30] = [
     (What::Wait, 8),
     (What::Make, 14),
     (What::Write, 26),
@@ -60,6 +61,7 @@ const WEIGHTS: [(What, u16); 29] = [
     (What::Removexattr, 3),
     (What::Snapshot, 3),
     (What::RemoveSnapshot, 2),
+    (What::Schedule, 2),
     (What::Fsync, 9),
     (What::Sync, 1),
     (What::SetQuota, 2),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use yadokari_fs::home::*;
 
 use super::op::content;
-use super::sim::{Sim, expect, n};
+use super::sim::{SCHEDULE, Sim, expect, n};
 
 /// One thing to do. Files are named by paths from the home's root.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +34,17 @@ pub enum Do {
     Fsync(&'static str),
     Sync,
     Wait(u64),
+    Snapshot(&'static str),
+    NoSnapshot(&'static str),
+    /// An hour passes, and the schedule is looked at.
+    Schedule,
 }
 
 use Do::*;
 
 /// Create, write, overwrite, rename over, link, unlink what is open, punch, clone, attributes,
-/// quota, small synced values, and the cleaner with enough to clean.
+/// quota, small synced values, snapshots by command and by schedule that come and go, and the
+/// cleaner with enough to clean.
 pub const SCRIPT: &[Do] = &[
     Make("docs", Kind::Dir),
     Make("docs/a", Kind::File),
@@ -50,6 +55,7 @@ pub const SCRIPT: &[Do] = &[
     Write("big", 100_000, 50_000, 7),
     Write("big", 131_072, 100, 8),
     Sync,
+    Snapshot("first"),
     Make("tmp", Kind::File),
     Write("tmp", 0, 20_000, 9),
     Rename("tmp", "docs/a"),
@@ -70,6 +76,7 @@ pub const SCRIPT: &[Do] = &[
     Punch("big", 50_000, 200_000),
     Reserve("big", 1 << 20, 100_000),
     Sync,
+    Snapshot("second"),
     Xattr("docs", "user.k", 100),
     Xattr("docs/a", "user.big", 9_000),
     NoXattr("docs", "user.k"),
@@ -82,6 +89,9 @@ pub const SCRIPT: &[Do] = &[
     WriteOpen(150_000, 5_000, 5),
     Wait(2_500),
     Close,
+    Schedule,
+    // What only this one held is free then, and small enough segments are cleaned.
+    NoSnapshot("first"),
     Truncate("copy", 200_000),
     Make("link", Kind::Symlink),
     Make("sub", Kind::Dir),
@@ -93,6 +103,8 @@ pub const SCRIPT: &[Do] = &[
     Swap("x", "log"),
     Whiteout("x", "y"),
     Sync,
+    Schedule,
+    NoSnapshot("second"),
     Make("t1", Kind::File),
     Write("t1", 0, 40_000, 3),
     Sync,
@@ -110,6 +122,8 @@ pub const SCRIPT: &[Do] = &[
     Sync,
     Wait(20_000),
     Wait(40_000),
+    // The schedule drops one.
+    Schedule,
     // A chunk that only data on its way refers to, when the names are committed.
     Make("from", Kind::File),
     Write("from", 0, 60_000, 10),
@@ -146,6 +160,7 @@ pub const SCRIPT: &[Do] = &[
     Write("late", 1_000, 5_000, 9),
     Fsync("late"),
     Unlink("docs/hard"),
+    Schedule,
     Wait(60_000),
 ];
 
@@ -324,6 +339,17 @@ impl Player {
                 }
             }
             Wait(ms) => sim.wait(ms),
+            Snapshot(name) => {
+                if sim.make_snapshot(name, Origin::Command) {
+                    sim.history.synced();
+                }
+            }
+            NoSnapshot(name) => sim.remove_snapshot(name),
+            Schedule => {
+                if sim.follow_schedule(SCHEDULE) {
+                    sim.history.synced();
+                }
+            }
         }
     }
 

@@ -84,6 +84,7 @@ pub struct Totals {
     pub crashes: u64,
     pub restarts: u64,
     pub faults: u64,
+    pub snapshots: u64,
 }
 
 impl AddAssign for Totals {
@@ -94,16 +95,17 @@ impl AddAssign for Totals {
         self.crashes += other.crashes;
         self.restarts += other.restarts;
         self.faults += other.faults;
+        self.snapshots += other.snapshots;
     }
 }
 
 impl std::fmt::Display for Totals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Totals { seeds, steps, commits, crashes, restarts, faults } = self;
+        let Totals { seeds, steps, commits, crashes, restarts, faults, snapshots } = self;
         write!(
             f,
             "{seeds} seeds, {steps} steps, {commits} commits checked, {crashes} crashes, \
-             {restarts} restarts, {faults} faults"
+             {restarts} restarts, {faults} faults, {snapshots} snapshots"
         )
     }
 }

@@ -12,7 +12,7 @@ use yadokari_store::fault::{Crash, FaultPlan};
 use super::bytes::Contents;
 use super::history::History;
 use super::invariants;
-use super::kept::AllKept;
+use super::kept::{AllKept, called};
 use super::life::{HandClock, Life, Setting};
 use super::op::{LENGTHS, OFFSETS, PAUSES, Raw, What, content, pick};
 use super::seeds::Totals;
@@ -44,6 +44,8 @@ struct Listing {
 
 /// What is older than this when the store works survives.
 const LOSS_MS_MAX: u64 = 5_000;
+/// What the schedule keeps: little, so that it drops some.
+pub const SCHEDULE: Keep = Keep { hourly: 1, daily: 1, weekly: 1 };
 
 pub struct Sim {
     pub watch: Watch,
@@ -531,11 +533,16 @@ impl Sim {
                 }
             }
             What::Snapshot => {
-                if self.make_snapshot(a) {
+                if self.make_snapshot(&called(a), Origin::Command) {
                     self.history.synced();
                 }
             }
-            What::RemoveSnapshot => self.remove_snapshot(a),
+            What::RemoveSnapshot => self.remove_snapshot(&called(a)),
+            What::Schedule => {
+                if self.follow_schedule(SCHEDULE) {
+                    self.history.synced();
+                }
+            }
             What::Fsync => {
                 let ino = if b % 4 == 0 { self.any(a) } else { self.file(a) };
                 let real = self.life().run(home.fsync(Ino(ino)));
