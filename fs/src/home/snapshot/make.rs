@@ -140,7 +140,9 @@ impl Core {
             if txn > before {
                 continue;
             }
-            match self.table.kept(&SnapshotRecord::kept_name(txn)).await? {
+            // What an export was making has nobody left who reads it.
+            let read = record.origin != Origin::Export;
+            match self.table.kept(&SnapshotRecord::kept_name(txn)).await?.filter(|_| read) {
                 Some(kept) => {
                     let reader = self.table.open_kept(kept).await?;
                     record.root = reader.get(&key::inode(Ino::ROOT)).await?.unwrap_or_default();
