@@ -36,6 +36,7 @@ use yadokari_store::head::{HeadError, HeadVersion, create_head, find_head, swap_
 
 pub use error::{HomesError, Result};
 pub use info::{HomeDetails, HomeInfo, HomeState, Listing, NewHome, RootAttrs};
+pub use name::check as check_name;
 pub use purge::Purged;
 pub use serve::OwnedHome;
 
