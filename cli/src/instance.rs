@@ -66,7 +66,9 @@ pub fn ask<T: DeserializeOwned>(
             Some(of) => format!("{} of {of}", progress.done),
             None => progress.done.to_string(),
         };
-        shown.get_or_insert_with(|| Progress::new(progress.what.clone())).at(&state);
+        let shown = shown.get_or_insert_with(|| Progress::new(""));
+        shown.turn_to(progress.what);
+        shown.at(&state);
     });
     Ok(answer.map_err(|error| translate(error, &settings.data))?)
 }

@@ -110,6 +110,11 @@ impl Progress {
         Self { what: what.into(), started: Instant::now(), shown: None, terminal }
     }
 
+    /// Goes on with `what`.
+    pub fn turn_to(&mut self, what: String) {
+        self.what = what;
+    }
+
     /// `state` is what has been reached, e.g. "12 of 40".
     pub fn at(&mut self, state: &str) {
         let every = if self.terminal { PROGRESS_EVERY } else { PROGRESS_LOG_EVERY };

@@ -317,11 +317,7 @@ impl Registry {
     fn launch_process(&self, index: usize) -> Result<Instance> {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(crate::instance::binary());
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("YADOKARI_") {
-                command.env_remove(name);
-            }
-        }
+        process::without_our_settings(&mut command);
         command.arg("--data").arg(self.scratch.path().join(format!("gateway-{index}")));
         command.arg("--config").arg(self.config_path()).arg("gateway");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);

@@ -177,12 +177,7 @@ impl Instance {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        // The tests' own variables are unknown settings to the program.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("YADOKARI_") {
-                command.env_remove(name);
-            }
-        }
+        process::without_our_settings(&mut command);
         command.arg("--data").arg(self.data()).args(arguments);
         command
     }

@@ -1,5 +1,6 @@
 //! Running programs: bounded in time, all they said in the error.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -22,6 +23,18 @@ pub struct Said {
     pub err: String,
 }
 
+/// The tests' own variables, which the program does not know, stay with the tests; what was set
+/// for the command itself is passed on.
+pub fn without_our_settings(command: &mut Command) -> &mut Command {
+    let given: Vec<OsString> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("YADOKARI_") && !given.contains(&name) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs to the end, whatever it says.
 ///
 /// # Errors
@@ -36,7 +49,7 @@ pub fn run(command: &mut Command) -> Result<Said> {
 /// When it cannot be started, or takes longer (it is killed with its group).
 pub fn run_within(command: &mut Command, limit: Duration) -> Result<Said> {
     let shown = format!("{command:?}");
-    let mut child = command
+    let mut child = without_our_settings(command)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

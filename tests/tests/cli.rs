@@ -31,6 +31,10 @@ fn mistyped_commands_and_options_get_a_suggestion_and_exit_code_2() -> Result<()
 fn wrong_values_are_named_with_what_is_right() -> Result<()> {
     let said = call(&["home", "create", "ada", "--quota", "5Q"])?;
     ensure!(said.code == 2 && said.err.contains("5Q") && said.err.contains("50GB"), "{said:?}");
+    let said = call(&["home", "create", "ada", "--quota", "-5"])?;
+    ensure!(said.code == 2 && said.err.contains("not a size"), "{said:?}");
+    let said = call(&["home", "create", "../ada"])?;
+    ensure!(said.code == 2 && said.err.contains("cannot be called"), "{said:?}");
     let said = call(&["up", "--store", "rado://pool"])?;
     ensure!(said.code == 2 && said.err.contains("rados"), "{said:?}");
     let said = call(&["node"])?;

@@ -40,7 +40,8 @@ impl Ours {
         let mut command = self.command();
         match self.form {
             Form::Local => {
-                command.args(["up", "--store", &self.store, "--home"]).arg(&self.homes);
+                command.args(["up", "--listen", "none", "--store", &self.store]);
+                command.arg("--home").arg(&self.homes);
             }
             Form::Shared => {
                 let config = self.dir.join("node.toml");

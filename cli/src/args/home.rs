@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use yadokari_fs::home::homes::{self, HomesError};
 
 use super::{Output, SnapshotCommand};
 use crate::size::{parse_bytes_arg, parse_count_arg};
@@ -30,6 +31,7 @@ Examples:
 Exits with 4 if the home exists already.")]
     Create {
         /// Name of the home, usually the user's
+        #[arg(value_parser = home_name)]
         name: String,
         /// User (name or number) who owns it [default: the user of that name]
         #[arg(long, value_name = "USER")]
@@ -98,6 +100,7 @@ Exits with 3 if there is no such home or snapshot, with 4 if NEW exists already.
         /// The home, or HOME@SNAPSHOT
         home: String,
         /// Name of the new home
+        #[arg(value_parser = home_name)]
         new: String,
         #[command(flatten)]
         limits: QuotaLimits,
@@ -131,6 +134,7 @@ Examples:
 Exits with 4 if the home exists already.")]
     Import {
         /// Name of the new home
+        #[arg(value_parser = home_name)]
         name: String,
         /// The file, - for standard input
         #[arg(default_value = "-")]
@@ -151,14 +155,20 @@ Exits with 4 if the home exists already.")]
     },
 }
 
+/// The name of a home that is to be made.
+fn home_name(text: &str) -> Result<String, HomesError> {
+    homes::check_name(text)?;
+    Ok(text.to_owned())
+}
+
 /// Limits of a home.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct QuotaLimits {
     /// Bytes that it may use: 50G (binary, 50 x 2^30), 50GB (decimal) or none
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes_arg)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes_arg, allow_negative_numbers = true)]
     pub quota: Option<u64>,
     /// Files and directories that it may hold: 1M (1,000,000) or none
-    #[arg(long, value_name = "COUNT", value_parser = parse_count_arg)]
+    #[arg(long, value_name = "COUNT", value_parser = parse_count_arg, allow_negative_numbers = true)]
     pub inodes: Option<u64>,
 }
 

@@ -33,8 +33,14 @@ pub fn run(settings: &Settings, arguments: &FsckArgs) -> anyhow::Result<Exit> {
             };
             let mut all = Vec::new();
             for name in names {
-                let request = Request::HomeCheck { name, verify_data: arguments.verify_data };
-                all.push(instance::ask::<Checked>(&mut client, settings, &request)?);
+                let verify_data = arguments.verify_data;
+                let request = Request::HomeCheck { name: name.clone(), verify_data };
+                match instance::ask::<Checked>(&mut client, settings, &request) {
+                    Ok(checked) => all.push(checked),
+                    // One that cannot even be opened hides none of the others.
+                    Err(error) if arguments.home.is_none() => all.push(unchecked(name, &error)),
+                    Err(error) => return Err(error),
+                }
             }
             all
         }
@@ -53,10 +59,19 @@ async fn stopped(settings: &Settings, arguments: &FsckArgs) -> anyhow::Result<Ve
     };
     let mut all = Vec::new();
     for name in names {
-        all.push(one(&records, &name, arguments).await?);
+        match one(&records, &name, arguments).await {
+            Ok(checked) => all.push(checked),
+            Err(error) if arguments.home.is_none() => all.push(unchecked(name, &error)),
+            Err(error) => return Err(error),
+        }
     }
     records.shutdown().await?;
     Ok(all)
+}
+
+fn unchecked(home: String, error: &anyhow::Error) -> Checked {
+    let text = format!("could not be checked: {error:#}");
+    Checked { home, clean: false, report: serde_json::json!({ "error": text }), text }
 }
 
 async fn one(
@@ -65,8 +80,7 @@ async fn one(
     arguments: &FsckArgs,
 ) -> anyhow::Result<Checked> {
     let mut shown = output::Progress::new(format!("checking {name}"));
-    let mut progress =
-        |at: Progress| shown.at(&format!("{:?} {}", at.stage, at.done).to_lowercase());
+    let mut progress = |at: Progress| shown.at(&format!("{} {}", at.stage, at.done));
     let homes = records.homes();
     // Somebody else may have it open: what nothing refers to yet is no finding then.
     let in_use = !arguments.repair && homes.show(name).await.is_ok_and(|d| d.served_by.is_some());

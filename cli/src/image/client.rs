@@ -169,6 +169,13 @@ pub fn is_not_found(error: &anyhow::Error) -> bool {
     crate::exit::code(error) == Exit::NotFound
 }
 
+fn silent(message: impl Into<String>) -> Failure {
+    Failure::failed(message).remedy(
+        "start one on this machine:  yadokari up\n\
+         or name another:            yadokari image --registry HOST[:PORT] …",
+    )
+}
+
 async fn connect(place: &Place) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     if let Some(socket) = &place.socket {
         return start(UnixStream::connect(socket).await?).await;
@@ -178,9 +185,9 @@ async fn connect(place: &Place) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let stream = match tokio::time::timeout(CONNECT_TIME_MAX, connecting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            return Err(Failure::failed(format!("nothing answers there: {error}")).into());
+            return Err(silent(format!("nothing answers there: {error}")).into());
         }
-        Err(_) => return Err(Failure::failed("nothing answers there in time").into()),
+        Err(_) => return Err(silent("nothing answers there in time").into()),
     };
     if !place.tls {
         return start(stream).await;

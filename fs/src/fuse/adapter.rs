@@ -298,9 +298,8 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let (view, who) = (self.runner.view.clone(), who(req));
-        // A new owner always takes the set-id bits; a truncation unless the caller may keep
-        // them, which the kernel says in a flag that the transport drops.
-        let kill_priv = uid.is_some() || gid.is_some() || (size.is_some() && who.uid != 0);
+        let attributes = mode.is_some() || atime.is_some() || mtime.is_some();
+        let kill_priv = takes_set_id(uid.or(gid), size, attributes, who.uid);
         let set = SetAttr {
             perm: mode.map(perm),
             uid,
@@ -998,5 +997,28 @@ impl Adapter {
             async move { view.fsync(target).await }
         };
         self.empty(op, ino, make, reply);
+    }
+}
+
+/// Whether a SETATTR takes set-uid, set-gid and capabilities away. A new owner always does; a
+/// truncation unless the caller may keep them, which the kernel says in a flag that the transport
+/// drops. One that sets nothing at all is sent for nothing else: a chown to nobody, or fallocate
+/// and copy_file_range by a caller who may not keep them.
+fn takes_set_id(owner: Option<u32>, size: Option<u64>, others: bool, caller: u32) -> bool {
+    let nothing = owner.is_none() && size.is_none() && !others;
+    owner.is_some() || (size.is_some() && caller != 0) || nothing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::takes_set_id;
+
+    #[test]
+    fn set_id_bits_fall_with_a_new_owner_a_cut_by_a_user_and_a_request_that_sets_nothing() {
+        assert!(takes_set_id(Some(5), None, false, 0));
+        assert!(takes_set_id(None, Some(0), true, 1000));
+        assert!(takes_set_id(None, None, false, 0));
+        assert!(!takes_set_id(None, Some(0), true, 0));
+        assert!(!takes_set_id(None, None, true, 1000));
     }
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::acl;
 use super::error::ErrorKind;
 use super::key;
+use super::mutants::{self, Mutant};
 use super::record::RECORD_VERSION;
 use super::state::{State, Step};
 use super::types::{
@@ -83,7 +84,7 @@ impl State {
     pub fn kill_priv(&mut self, ino: Ino) {
         let Some(inode) = self.inodes.get_mut(&ino) else { return };
         // On a directory the bits say how new entries are made; a change of owner leaves them.
-        if inode.attr.kind == Kind::Dir {
+        if inode.attr.kind == Kind::Dir || mutants::is(Mutant::KeepSetUid) {
             return;
         }
         let before = inode.attr.perm;

@@ -15,6 +15,7 @@ use super::dirty::{Piece, Slices};
 use super::extent::{Captured, ExtentList, Source};
 use super::holds::{Holds, RefKey};
 use super::key;
+use super::mutants::{self, Mutant};
 use super::record::{ExtentRecord, INLINE_EXTENTS_MAX, InlineExtents, Place};
 use super::state::{DataPart, State};
 use super::types::Ino;
@@ -171,7 +172,9 @@ impl State {
         let ino = capture.ino;
         let keyed_before = !capture.was_inline;
         for (offset, _, source) in &capture.removed {
-            if let Some(place) = source.place() {
+            if let Some(place) = source.place()
+                && !mutants::is(Mutant::ForgetRelease)
+            {
                 self.txn.count(place, -1);
             }
             if keyed_before {
@@ -180,7 +183,10 @@ impl State {
         }
         for (offset, len, source) in &capture.added {
             let Some(place) = source.place() else { continue };
-            self.txn.count(place, 1);
+            let own = || capture.pieces.iter().any(|(at, _)| at == offset);
+            if !mutants::is(Mutant::ForgetReference) || own() {
+                self.txn.count(place, 1);
+            }
             if keyed_before {
                 let record = ExtentRecord { len: *len, place };
                 self.txn.put(key::extent(ino, *offset), record.encode());

@@ -3,20 +3,25 @@
 //! Reference counts of chunks and small values live here and only here: one committer, one
 //! transaction after the other. A chunk is freed when nothing refers to it and nothing in
 //! memory holds it and no snapshot lies between its birth and its death ([`super::snapshot`]);
-//! what only a snapshot holds is listed by its death. A segment without living chunks keeps its record until its object is gone,
-//! so that no crash forgets the object.
+//! what only a snapshot holds is listed by its death, what only memory holds as unused. A segment
+//! without living chunks keeps its record until its object is gone, so that no crash forgets the
+//! object.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use object_store::ObjectStoreExt;
 
 use super::core::Core;
 use super::error::{Error, Result};
 use super::holds::RefKey;
 use super::key::{self, Key};
+use super::maps::HashMap;
+use super::mutants::{self, Mutant};
 use super::record::{
-    ChunkRecord, SegmentRecord, decode_chunk_id, decode_small, encode_bucket, encode_chunk_id,
-    encode_small,
+    ChunkRecord, RECORD_VERSION, SegmentRecord, decode_chunk_id, decode_small, encode_bucket,
+    encode_chunk_id, encode_small,
 };
 use super::segment::{ChunkId, SegmentId};
 use super::snapshot::{HeldTotal, encode_held};
@@ -70,7 +75,8 @@ impl State {
         }
         let record = inode.record();
         let charged = record.charged();
-        self.counters.inodes += u64::from(inode.saved.is_none());
+        let is_new = inode.saved.is_none() && !mutants::is(Mutant::MiscountInodes);
+        self.counters.inodes += u64::from(is_new);
         let before = inode.saved.replace(charged).unwrap_or(0);
         self.counters.bytes = (self.counters.bytes + charged).saturating_sub(before);
         txn.put(key::inode(ino), record.encode());
@@ -129,7 +135,7 @@ impl Core {
     /// # Errors
     /// `Fenced`, or what the tables say after their own retries.
     pub async fn commit(&self, ledger: &mut Ledger) -> Result<Option<u64>> {
-        self.carry().await;
+        self.carry().await.inspect_err(|_| self.open_gate())?;
         let frozen = {
             let mut state = self.state.lock();
             if ledger.has_watched() {
@@ -157,7 +163,7 @@ impl Core {
     }
 
     /// Writes the data that renames carry, with further ones waiting meanwhile.
-    async fn carry(&self) {
+    async fn carry(&self) -> Result<()> {
         let carried = {
             let mut state = self.state.lock();
             state.gate_closed = true;
@@ -167,9 +173,23 @@ impl Core {
         for ino in carried {
             captures.extend(self.capture_for_sync(ino));
         }
+        self.carrying.store(!captures.is_empty(), Ordering::Release);
         for capture in captures {
-            capture.wait_done().await;
+            if mutants::is(Mutant::LoseRenameWait) {
+                break;
+            }
+            if let Err(error) = self.unless_failed(capture.wait_done()).await {
+                self.carrying.store(false, Ordering::Release);
+                return Err(error);
+            }
         }
+        self.carrying.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn open_gate(&self) {
+        self.state.lock().gate_closed = false;
+        self.gate.notify_waiters();
     }
 
     fn written(&self, number: u64, dead: &[Ino], txn: &Transaction) {
@@ -235,6 +255,9 @@ impl Core {
             if refs.contains_key(&key) || !self.holds.is_held(key) {
                 refs.entry(key).or_insert(0);
                 ledger.watched.remove(&key);
+                if let RefKey::Chunk(id) = key {
+                    accounts.batch.push((key::unused(id), None));
+                }
             }
         }
         txn.pieces.clear();
@@ -271,6 +294,7 @@ impl Core {
         // A death that is recorded is one that is listed: a snapshot held the chunk then.
         let listed = record.death;
         let held = record.refs == 0
+            && !mutants::is(Mutant::FreeKeptChunk)
             && self.snapshots.hold(record.birth, if listed == 0 { number } else { listed });
         if record.refs > 0 || held || !self.holds.doom(RefKey::Chunk(id)) {
             record.death = match (held, listed) {
@@ -280,6 +304,10 @@ impl Core {
             };
             if record.refs == 0 && !held {
                 ledger.watched.insert(RefKey::Chunk(id));
+                if !mutants::is(Mutant::ForgetUnused) {
+                    // No crash forgets it either.
+                    accounts.batch.push((key::unused(id), Some(vec![RECORD_VERSION].into())));
+                }
             }
             self.list_held(id, listed, &record, accounts);
             accounts.chunks.insert(id, Some(record));
@@ -314,7 +342,7 @@ impl Core {
             held.bytes = held.bytes.saturating_sub(bytes);
             held.chunks = held.chunks.saturating_sub(1);
         }
-        if now.death != 0 {
+        if now.death != 0 && !mutants::is(Mutant::ForgetHeld) {
             accounts.batch.push((key::held(now.death, id), Some(encode_held().into())));
             held.bytes += bytes;
             held.chunks += 1;
@@ -413,6 +441,9 @@ impl Core {
         }
         for (id, record) in segments {
             self.candidates.note(id, &record);
+            if record.live_chunks == 0 && mutants::is(Mutant::DeleteSegmentEarly) {
+                let _gone = self.data.delete(&self.path(&id.object_name())).await;
+            }
             if record.live_chunks == 0 {
                 ledger.empty.push((id, number));
             }

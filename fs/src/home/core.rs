@@ -22,6 +22,7 @@ use super::commit::Ledger;
 use super::dirty::HomeBudget;
 use super::error::{Error, ErrorKind, Result};
 use super::holds::Holds;
+use super::mutants::{self, Mutant};
 use super::reader::{JoinPath, Reader};
 use super::snapshot::Snapshots;
 use super::state::{State, Step, Stop};
@@ -81,6 +82,8 @@ pub struct Core {
     pub(super) pressed: AtomicBool,
     pub(super) closing: AtomicBool,
     pub(super) reaping: AtomicBool,
+    /// A commit waits for data that a rename carries.
+    pub(super) carrying: AtomicBool,
     pub(super) ended: watch::Sender<bool>,
     pub(super) searched: watch::Sender<bool>,
 }
@@ -143,7 +146,7 @@ impl Core {
                     Err(Error(ErrorKind::Stale)) if gone.as_ref() != Some(&need) => {
                         gone = Some(need);
                     }
-                    loaded => loaded?,
+                    loaded => loaded.map_err(|e| e.in_place(&self.name, "its tables"))?,
                 },
                 Stop::Gate => self.patient(self.pass_gate()).await?,
             }
@@ -205,7 +208,7 @@ impl Core {
         }
         self.wanted.fetch_max(number, Ordering::Relaxed);
         self.wake.notify_one();
-        self.patient(async {
+        let reach = async {
             let reached = durable
                 .wait_for(|d| d.txn >= number || d.failed.is_some())
                 .await
@@ -213,6 +216,13 @@ impl Core {
             match &reached.failed {
                 Some(error) if reached.txn < number => Err(error.clone()),
                 _ => Ok(()),
+            }
+        };
+        self.patient(async {
+            tokio::select! {
+                biased;
+                reached = reach => reached,
+                () = self.troubles.wait_log_full() => Err(ErrorKind::NoSpace.into()),
             }
         })
         .await
@@ -224,7 +234,8 @@ impl Core {
     /// Why that cannot be.
     pub async fn fsync(&self, ino: Ino) -> Result<()> {
         if let Some(capture) = self.capture_for_sync(ino) {
-            self.patient(async { self.unless_failed(capture.wait_done()).await }).await?;
+            let stored = self.unless_failed(capture.wait_done());
+            self.patient(self.unless_full(stored)).await?;
         }
         let changed = {
             let mut state = self.state.lock();
@@ -237,10 +248,29 @@ impl Core {
                 Err(_) => return Ok(()),
             }
         };
+        if mutants::is(Mutant::FsyncSkipsNames) {
+            return Ok(());
+        }
         self.wait_durable(changed).await
     }
 
-    async fn unless_failed(&self, wait: impl Future<Output = ()>) -> Result<()> {
+    /// Waits, unless the store is full: then there is no telling how long.
+    pub async fn unless_full<T>(&self, wait: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = wait => done,
+            () = self.troubles.wait_full() => Err(ErrorKind::NoSpace.into()),
+        }
+    }
+
+    /// Fails while the store is full: what takes space is refused, so that there is room for
+    /// what gives some back.
+    pub fn check_room(&self) -> Result<()> {
+        if self.troubles.is_full() { Err(ErrorKind::NoSpace.into()) } else { Ok(()) }
+    }
+
+    /// Waits, unless nothing will be durable any more.
+    pub async fn unless_failed(&self, wait: impl Future<Output = ()>) -> Result<()> {
         let mut durable = self.durable.subscribe();
         tokio::select! {
             () = wait => Ok(()),
@@ -328,7 +358,9 @@ impl Core {
             None => self.state.lock().txn.number - 1,
         };
         if self.durable.borrow().txn < number {
-            self.table.flush().await?;
+            if !mutants::is(Mutant::SkipTableSync) {
+                self.table.flush().await?;
+            }
             self.tenure.admit().await?;
             self.durable.send_modify(|durable| durable.txn = number);
         }

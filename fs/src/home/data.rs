@@ -11,6 +11,7 @@ use super::dirty::{self, Buffer, Grant, Piece, Slices};
 use super::error::ErrorKind;
 use super::extent::{Source, WINDOW_BYTES};
 use super::holds::{Holds, RefKey};
+use super::mutants::{self, Mutant};
 use super::record::Place;
 use super::state::{DataPart, Inode, Need, State, Step, Stop};
 use super::types::{Change, FILE_BYTES_MAX, Falloc, Ino, Seek, Time, WriteMode};
@@ -56,6 +57,7 @@ impl State {
             && let Some((start, content)) = &file.tail
             && range.start < start + content.len() as u64
             && *start < range.end
+            && !mutants::is(Mutant::KeepStaleTail)
         {
             file.tail = None;
         }
@@ -248,6 +250,7 @@ impl State {
             contents(self.file_range(from.0, &source)?).extents.pieces(source).collect();
         let covered = contents(self.file_range(to.0, &(to.1..end))?).extents.covered(to.1..end);
         let taken: u64 = parts.iter().map(|(_, len, _)| len).sum();
+        let taken = if mutants::is(Mutant::MiscountClone) { 0 } else { taken };
         self.check_quota(taken.saturating_sub(covered), 0)?;
         self.begin_change(to.0, &(to.1..end));
         let inode = self.file(to.0)?;

@@ -111,6 +111,16 @@ impl Error {
     pub fn corrupt(what: impl fmt::Display) -> Self {
         Self(ErrorKind::Corrupt(what.to_string().into()))
     }
+
+    /// Says where damage is, where this is damage and it does not say so yet.
+    #[must_use]
+    pub fn in_place(self, home: &str, what: impl fmt::Display) -> Self {
+        match self.0 {
+            ErrorKind::Corrupt(why) if why.starts_with("home ") => Self(ErrorKind::Corrupt(why)),
+            ErrorKind::Corrupt(why) => Self::corrupt(format_args!("home {home}: {what}: {why}")),
+            other => Self(other),
+        }
+    }
 }
 
 impl From<ErrorKind> for Error {

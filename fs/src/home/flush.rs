@@ -3,15 +3,15 @@
 //! Pieces of many files share a segment. Content that the home has already is referenced. What
 //! cannot be written stays in memory and is tried again; writers wait, nothing is dropped.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStore, PutOptions};
 use yadokari_layers::chunk::{self, ChunkHash};
+use yadokari_store::{Kind, UseReserve};
 
 use super::capture::{Capture, concat};
 use super::core::Core;
@@ -19,6 +19,8 @@ use super::dirty::Piece;
 use super::error::{Error, ErrorKind, Result};
 use super::holds::{Hold, RefKey};
 use super::key;
+use super::maps::HashMap;
+use super::mutants::{self, Mutant};
 use super::record::{ChunkRecord, Place, decode_chunk_id};
 use super::segment::{self, ChunkId, Entry, SEGMENT_BYTES_TARGET, SegmentBuilder, SegmentId};
 use super::transaction::{Birth, NewSegment};
@@ -132,8 +134,12 @@ impl Core {
         }
         let id = self.next_segment();
         let packed = self.compute(bytes, move || pack_all(id, jobs)).await?;
-        self.put_segment(packed.id, &packed.payload).await?;
         let object_bytes = packed.payload.content_length() as u64;
+        if mutants::is(Mutant::CommitBeforeData) {
+            self.enter_births(packed.id, object_bytes, packed.births);
+            return self.put_segment(packed.id, &packed.payload, false).await;
+        }
+        self.put_segment(packed.id, &packed.payload, false).await?;
         self.enter_births(packed.id, object_bytes, packed.births);
         Ok(())
     }
@@ -154,7 +160,7 @@ impl Core {
     /// Places the pieces whose content the home has; gives the others, each content once.
     async fn without_known(&self, jobs: Vec<Job>) -> Result<Vec<Job>> {
         let mut fresh: Vec<Job> = Vec::with_capacity(jobs.len());
-        let mut seen: HashMap<ChunkHash, usize> = HashMap::new();
+        let mut seen: HashMap<ChunkHash, usize> = HashMap::default();
         let mut twins: Vec<(Arc<Piece>, usize)> = Vec::new();
         for job in jobs {
             if let Some(first) = seen.get(&job.hash) {
@@ -198,21 +204,34 @@ impl Core {
         SegmentId::new(self.table.epoch(), self.segments.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Writes a segment, however long it takes.
+    /// Writes a segment, however long it takes. One that `frees_space` when it is written may use
+    /// the last of a full store.
     pub async fn put_segment(
         &self,
         id: SegmentId,
         payload: &object_store::PutPayload,
+        frees_space: bool,
     ) -> Result<()> {
         let path = self.path(&id.object_name());
         let mut pause = RETRY_MIN;
+        let mut waiting = None;
         loop {
-            match self.data.put(&path, payload.clone()).await {
+            // A commit that waits for this may be one that frees space.
+            let needed = frees_space || self.carrying.load(Ordering::Acquire);
+            let options = if needed { UseReserve::put() } else { PutOptions::default() };
+            match self.data.put_opts(&path, payload.clone(), options).await {
                 Ok(_) => {
                     self.troubles.store_works();
                     return Ok(());
                 }
-                Err(error) => self.troubles.store_fails(&self.name, &path, &error),
+                Err(error) => {
+                    self.troubles.store_fails(&self.name, &path, &error);
+                    if yadokari_store::kind(&error) != Kind::NoSpace {
+                        waiting = None;
+                    } else if waiting.is_none() {
+                        waiting = Some(self.troubles.store_is_full());
+                    }
+                }
             }
             if let Some(error) = self.state.lock().failed.clone() {
                 return Err(error);

@@ -125,6 +125,7 @@ fn chunks(put: &mut impl FnMut(&str, &[u8], Vec<u8>)) {
     };
     put("chunk", &key::chunk(CHUNK), chunk.encode());
     put("hash", &key::hash(&chunk.hash), encode_chunk_id(CHUNK));
+    put("unused", &key::unused(CHUNK), vec![RECORD_VERSION]);
     put("small", &key::small(9), encode_small(Ino(5), 1, b"hello"));
     let counters = Counters { next_ino: 66, next_small: 10, bytes: 13, inodes: 2 };
     put("counters", &key::counters(), counters.encode());

@@ -4,11 +4,12 @@
 //! What is held is not freed, even with no reference left; the committer looks again when the
 //! last hold goes.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::maps::{HashMap, HashSet};
+use super::mutants::{self, Mutant};
 use super::record::Place;
 use super::segment::ChunkId;
 
@@ -76,7 +77,8 @@ impl Holds {
     #[must_use]
     pub fn doom(&self, key: RefKey) -> bool {
         let mut inner = self.inner.lock();
-        !inner.held.contains_key(&key) && inner.doomed.insert(key)
+        let held = inner.held.contains_key(&key) && !mutants::is(Mutant::FreeHeldChunk);
+        !held && inner.doomed.insert(key)
     }
 
     /// The database does not show what was doomed any more.

@@ -28,6 +28,8 @@ pub const CHUNK: u8 = b'C';
 pub const HASH: u8 = b'H';
 /// Small data that travels in the transaction.
 pub const SMALL: u8 = b'W';
+/// Chunk without references that waits for its last user in memory, or for its collection.
+pub const UNUSED: u8 = b'Z';
 /// Counters and version of the home.
 pub const META: u8 = b'M';
 
@@ -98,6 +100,14 @@ pub fn chunk(id: ChunkId) -> Key {
     key.push(CHUNK);
     key.extend_from_slice(&id.segment.0.to_be_bytes());
     key.extend_from_slice(&id.number.to_be_bytes());
+    key
+}
+
+/// Key of the note that a chunk has no references.
+#[must_use]
+pub fn unused(id: ChunkId) -> Key {
+    let mut key = chunk(id);
+    key[0] = UNUSED;
     key
 }
 

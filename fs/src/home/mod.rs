@@ -31,7 +31,13 @@ pub mod homes;
 mod key;
 mod load;
 mod lock;
+mod maps;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod namespace;
+mod notice;
 mod open;
 pub mod owner;
 mod reader;
@@ -137,12 +143,12 @@ impl Shared {
     #[must_use]
     pub fn with_clock(config: Config, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
-            clock,
             budget: Budget::new(config.dirty_bytes_max),
             cache: DataCache::new(config.data_cache_bytes),
-            tables: TableShared::new(config.table_cache_bytes),
+            tables: TableShared::new(config.table_cache_bytes, Arc::clone(&clock)),
             next_home: AtomicU64::new(1),
             open_homes: AtomicUsize::new(0),
+            clock,
             config,
         })
     }
@@ -290,6 +296,7 @@ impl Home {
         name: Name,
         node: NewNode,
     ) -> Result<Attr> {
+        self.core.check_room()?;
         let now = self.core.now();
         let client = Some(caller.client);
         self.core.run(client, |state| state.make(&caller, parent, &name, &node, now)).await
@@ -348,7 +355,10 @@ impl Home {
                 return Ok(pieces);
             }
             let fetched = self.core.reader.fetch(&self.core.table, &parts);
-            if let Some(pieces) = self.core.patient(fetched).await? {
+            let at = |error: Error| {
+                error.in_place(&self.core.name, format_args!("inode {ino} from byte {offset}"))
+            };
+            if let Some(pieces) = self.core.patient(fetched).await.map_err(at)? {
                 return Ok(pieces);
             }
         }
@@ -369,11 +379,12 @@ impl Home {
     ) -> Result<u32> {
         let now = self.core.now();
         let core = &self.core;
+        core.check_room()?;
         let mut grant = match data.len() as u64 {
             0 => None,
             bytes => {
                 let wait = core.budget.admit(bytes, || core.wake.notify_one());
-                Some(core.patient(async { Ok(wait.await) }).await?)
+                Some(core.patient(core.unless_full(async { Ok(wait.await) })).await?)
             }
         };
         let mut large = false;
@@ -405,6 +416,9 @@ impl Home {
         offset: u64,
         len: u64,
     ) -> Result<()> {
+        if what != Falloc::PunchHole {
+            self.core.check_room()?;
+        }
         let now = self.core.now();
         let client = Some(caller.client);
         self.core.run(client, |state| state.fallocate(ino, what, offset, len, now)).await
@@ -423,6 +437,7 @@ impl Home {
         to: (Ino, u64),
         len: u64,
     ) -> Result<u64> {
+        self.core.check_room()?;
         let now = self.core.now();
         let holds = &self.core.holds;
         let client = Some(caller.client);
@@ -448,6 +463,7 @@ impl Home {
         value: Bytes,
         mode: XattrMode,
     ) -> Result<()> {
+        self.core.check_room()?;
         let now = self.core.now();
         let client = Some(caller.client);
         self.core.run(client, |state| state.setxattr(ino, &name, &value, mode, now)).await?;

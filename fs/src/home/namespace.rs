@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::acl;
 use super::error::ErrorKind;
 use super::key;
+use super::mutants::{self, Mutant};
 use super::record::EntryRecord;
 use super::state::{Inode, Need, Slot, State, Step, Stop};
 use super::types::{
@@ -162,7 +163,7 @@ impl State {
         }
         self.add_entry(parent, name, ino, attr.kind)?;
         let inode = self.inode(ino)?;
-        inode.attr.nlink += 1;
+        inode.attr.nlink += u32::from(!mutants::is(Mutant::MiscountLink));
         inode.attr.ctime = now;
         let attr = inode.attr;
         self.touch(ino);
@@ -219,7 +220,9 @@ impl State {
         self.touch(ino);
         self.announce(Change::Inode { ino, data: false });
         if gone {
-            self.txn.put(key::orphan(ino), vec![super::record::RECORD_VERSION]);
+            if !mutants::is(Mutant::ForgetOrphan) {
+                self.txn.put(key::orphan(ino), vec![super::record::RECORD_VERSION]);
+            }
             if !self.is_referenced(ino) {
                 self.free(ino);
             }
@@ -370,7 +373,9 @@ impl State {
         }
         self.remove_entry(from.0, from.1)?;
         if let Some(target) = &target {
-            self.remove_entry(to.0, to.1)?;
+            if !mutants::is(Mutant::KeepReplacedEntry) {
+                self.remove_entry(to.0, to.1)?;
+            }
             let links = if is_dir { 2 } else { 1 };
             self.drop_link(target.ino, links, now);
         }

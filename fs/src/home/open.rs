@@ -18,6 +18,7 @@ use super::error::{Error, ErrorKind, Result};
 use super::holds::{Holds, RefKey};
 use super::key;
 use super::namespace::DIR_SIZE;
+use super::notice::NoticeStore;
 use super::reader::{JoinPath, Reader};
 use super::record::{Counters, InodeRecord, decode_small};
 use super::snapshot::Snapshots;
@@ -74,14 +75,21 @@ impl Home {
         let number = shared.next_home.fetch_add(1, Ordering::Relaxed);
         let tables = open.prefix.clone().join_path("tables");
         let options = TableOptions { seed: open.seed, ..TableOptions::default() };
-        let table =
-            Table::open(Arc::clone(&open.meta), tables.as_ref(), &shared.tables, options).await?;
+        let troubles = Arc::new(Troubles::default());
+        let meta = NoticeStore::new(Arc::clone(&open.meta), Arc::clone(&troubles), &open.name);
+        let table = Table::open(Arc::new(meta), tables.as_ref(), &shared.tables, options).await?;
         let counters = match table.get(&key::counters()).await? {
             Some(value) => Some(Counters::decode(&value)?),
             None => None,
         };
         let last = table.last_txn();
         let fresh = counters.is_none();
+        if fresh && last > 0 {
+            return Err(Error::corrupt(format_args!(
+                "home {}: its counters are missing",
+                open.name
+            )));
+        }
         let counters = counters.unwrap_or(Counters {
             next_ino: Ino::ROOT.0 + 1,
             next_small: 1,
@@ -91,7 +99,6 @@ impl Home {
         if fresh {
             make_root(&mut state, &open);
         }
-        let troubles = Arc::new(Troubles::default());
         let core = Arc::new_cyclic(|me| Core {
             me: me.clone(),
             reader: Reader::new(
@@ -127,6 +134,7 @@ impl Home {
             pressed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             reaping: AtomicBool::new(false),
+            carrying: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             searched: watch::Sender::new(false),
             shared,
@@ -134,6 +142,7 @@ impl Home {
         core.find_snapshots().await?;
         core.find_orphans().await?;
         core.find_smalls().await?;
+        core.find_unused().await?;
         core.shared.open_homes.fetch_add(1, Ordering::Relaxed);
         core.runtime.spawn(Arc::clone(&core).drive());
         let (searcher, epoch) = (Arc::clone(&core), core.table.epoch());
@@ -208,6 +217,23 @@ impl Core {
                 inode.orphaned = Some(0);
                 state.inodes.insert(ino, Box::new(inode));
                 state.free(ino);
+            }
+        }
+    }
+
+    /// Chunks without references that memory held when an earlier daemon ended; the next commit
+    /// frees them.
+    async fn find_unused(&self) -> Result<()> {
+        let mut range = key::range_of_kind(key::UNUSED);
+        loop {
+            let rows = self.table.scan(range.clone(), ROWS).await?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            range.start = [last, &[0][..]].concat();
+            let mut state = self.state.lock();
+            for (key, _) in &rows {
+                let Some(id) = key::chunk_of(key) else { continue };
+                state.txn.refs.entry(RefKey::Chunk(id)).or_insert(0);
+                state.txn.delete(key::unused(id));
             }
         }
     }

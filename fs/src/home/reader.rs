@@ -5,7 +5,8 @@
 //! small ones through windows of the segment, so that a cold walk over many small files costs
 //! a request for hundreds of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +15,16 @@ use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{UnitWeighter, Weighter};
 use yadokari_layers::chunk::ChunkHash;
+use yadokari_store::Kind;
 
 use super::ReadPieces;
 use super::data::{Part, Parts};
 use super::error::{Error, ErrorKind, Result};
 use super::key;
+use super::maps::{HashMap, SameHash};
 use super::record::{ChunkRecord, Place, decode_small};
 use super::segment::{self, ChunkId, SegmentId};
 use super::table::Table;
@@ -53,11 +56,20 @@ impl<K> Weighter<K, Bytes> for ByBytes {
     }
 }
 
+/// A cache that drops the same things in every run.
+fn new_cache<K: Eq + Hash, V: Clone, W: Weighter<K, V> + Clone>(
+    items: usize,
+    weight: u64,
+    weighter: W,
+) -> Cache<K, V, W, SameHash> {
+    Cache::with(items, weight, weighter, SameHash::default(), DefaultLifecycle::default())
+}
+
 /// The data caches of all homes of a process. Keys carry the home's number.
 #[derive(Debug)]
 pub struct DataCache {
-    plain: Cache<(u64, ChunkId), Bytes, ByBytes>,
-    raw: Cache<(u64, SegmentId, u64), Bytes, ByBytes>,
+    plain: Cache<(u64, ChunkId), Bytes, ByBytes, SameHash>,
+    raw: Cache<(u64, SegmentId, u64), Bytes, ByBytes, SameHash>,
 }
 
 impl DataCache {
@@ -68,8 +80,8 @@ impl DataCache {
         let plain = bytes - raw;
         let items = |b: u64| usize::try_from(b / (16 << 10)).unwrap_or(usize::MAX).max(64);
         Arc::new(Self {
-            plain: Cache::with_weighter(items(plain), plain, ByBytes),
-            raw: Cache::with_weighter(items(raw), raw, ByBytes),
+            plain: new_cache(items(plain), plain, ByBytes),
+            raw: new_cache(items(raw), raw, ByBytes),
         })
     }
 }
@@ -81,7 +93,7 @@ pub struct Reader {
     prefix: Path,
     store: Arc<dyn ObjectStore>,
     cache: Arc<DataCache>,
-    records: Cache<ChunkId, ChunkRecord>,
+    records: Cache<ChunkId, ChunkRecord, UnitWeighter, SameHash>,
     births: Mutex<HashMap<ChunkId, ChunkRecord>>,
     troubles: Arc<Troubles>,
 }
@@ -96,8 +108,8 @@ impl Reader {
         cache: Arc<DataCache>,
         troubles: Arc<Troubles>,
     ) -> Self {
-        let records = Cache::new(RECORDS_MAX);
-        let births = Mutex::new(HashMap::new());
+        let records = new_cache(RECORDS_MAX, RECORDS_MAX as u64, UnitWeighter);
+        let births = Mutex::new(HashMap::default());
         Self { home, name, prefix, store, cache, records, births, troubles }
     }
 
@@ -164,17 +176,14 @@ impl Reader {
                 Part::Stored(Place::Reserved, len) => push_zeros(&mut pieces, *len),
                 Part::Stored(Place::Chunk { id, at }, len) => {
                     let piece = chunks.get(id).and_then(|plain| sub(plain, *at, *len));
-                    let Some(piece) = piece else { return Err(self.damaged(*id, "too short")) };
+                    let Some(piece) = piece else { return Err(damaged(*id, "too short")) };
                     pieces.push(piece);
                 }
                 Part::Stored(Place::Small { id, at }, len) => {
                     let Some(value) = table.get(&key::small(*id)).await? else { return Ok(None) };
                     let (_, _, data) = decode_small(&value)?;
                     let Some(piece) = sub(&data, *at, *len) else {
-                        return Err(Error::corrupt(format_args!(
-                            "home {}: small value {id} is too short",
-                            self.name
-                        )));
+                        return Err(Error::corrupt(format_args!("small value {id} is too short")));
                     };
                     pieces.push(piece);
                 }
@@ -233,11 +242,30 @@ impl Reader {
             }
             missing = gone;
         }
-        Err(self.damaged(missing[0], "its segment is missing"))
+        Err(damaged(missing[0], "its segment is missing"))
     }
 
     /// Chunks that lie close together in one segment.
     async fn load_run(
+        &self,
+        run: &[(ChunkId, ChunkRecord)],
+        chunks: &mut BTreeMap<ChunkId, Bytes>,
+    ) -> Result<()> {
+        match self.load_run_once(run, chunks).await {
+            // What is kept of the segment, or the way to here, may be at fault.
+            Err(Error(ErrorKind::Corrupt(_))) => {
+                let (first, last) = (run[0].1, run[run.len() - 1].1);
+                let end = u64::from(last.offset) + u64::from(last.stored_bytes);
+                for window in u64::from(first.offset) / WINDOW_BYTES..=end / WINDOW_BYTES {
+                    self.cache.raw.remove(&(self.home, first.segment, window));
+                }
+                self.load_run_once(run, chunks).await
+            }
+            done => done,
+        }
+    }
+
+    async fn load_run_once(
         &self,
         run: &[(ChunkId, ChunkRecord)],
         chunks: &mut BTreeMap<ChunkId, Bytes>,
@@ -254,12 +282,13 @@ impl Reader {
             let from = usize::try_from(u64::from(record.offset) - base).unwrap_or(usize::MAX);
             let to = from.saturating_add(record.stored_bytes as usize);
             if to > bytes.len() {
-                return Err(self.damaged(*id, "the segment is cut short"));
+                let why = format!("segment {} is cut short", first.segment);
+                return Err(damaged(*id, &why));
             }
             let stored = bytes.slice(from..to);
             let hash = ChunkHash::from(record.hash);
             let plain = segment::unpack(record.codec, stored, record.plain_bytes, &hash)
-                .map_err(|error| self.damaged(*id, &error.to_string()))?;
+                .map_err(|error| damaged(*id, &format!("in segment {}: {error}", first.segment)))?;
             self.cache.plain.insert((self.home, *id), plain.clone());
             chunks.insert(*id, plain);
         }
@@ -299,17 +328,23 @@ impl Reader {
                     return Ok(bytes);
                 }
                 Err(object_store::Error::NotFound { .. }) => return Err(ErrorKind::NotFound.into()),
-                Err(error) => self.troubles.store_fails(&self.name, &path, &error),
+                Err(error) => match yadokari_store::kind(&error) {
+                    // Shorter than its records say, or not what was written.
+                    Kind::Invalid | Kind::Corrupt => {
+                        return Err(Error::corrupt(format_args!("{path}: {error}")));
+                    }
+                    _ => self.troubles.store_fails(&self.name, &path, &error),
+                },
             }
             // The caller gives up after the configured time.
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_MAX);
         }
     }
+}
 
-    fn damaged(&self, id: ChunkId, why: &str) -> Error {
-        Error::corrupt(format_args!("home {}: chunk {id:?}: {why}", self.name))
-    }
+fn damaged(id: ChunkId, why: &str) -> Error {
+    Error::corrupt(format_args!("chunk {id}: {why}"))
 }
 
 /// Joins a relative object name to a prefix.

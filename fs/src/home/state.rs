@@ -5,7 +5,7 @@
 //! memory ([`Need`]) before it has changed anything; the caller loads that and starts it again.
 //! What differs from the database is never evicted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use super::capture::Capture;
 use super::error::{Error, ErrorKind};
 use super::extent::ExtentMap;
 use super::key;
+use super::maps::HashMap;
+use super::mutants::{self, Mutant};
 use super::record::{Bucket, Counters, EntryRecord, InlineExtents, InodeRecord};
 use super::tidy::Untidy;
 use super::transaction::Transaction;
@@ -248,7 +250,9 @@ impl Inode {
         let freeing = attr.kind == Kind::File && self.file.is_none();
         let mut inline = (!freeing).then(InlineExtents::new);
         if let Some(file) = &self.file {
-            if let Some(durable) = file.durable {
+            if let Some(durable) = file.durable
+                && !mutants::is(Mutant::SizeBeforeData)
+            {
                 attr.size = durable.size;
                 attr.mtime = durable.mtime;
                 attr.charged = durable.charged;
@@ -267,7 +271,7 @@ impl Inode {
     }
 
     fn is_idle(&self, written: u64) -> bool {
-        self.changed <= written
+        (self.changed <= written || mutants::is(Mutant::EvictChanged))
             && self.orphaned.is_none()
             && self.file.as_ref().is_none_or(|f| {
                 f.durable.is_none() && f.captures.is_empty() && f.extents.is_saved()
@@ -323,7 +327,7 @@ impl State {
     /// The state of a home whose counters are `counters`.
     pub fn new(counters: Counters, quota: Quota, txn: u64) -> Self {
         Self {
-            inodes: HashMap::new(),
+            inodes: HashMap::default(),
             clients: BTreeMap::new(),
             next_client: 1,
             bytes: counters.bytes,
@@ -336,7 +340,7 @@ impl State {
             fresh: BTreeMap::new(),
             reap: BTreeSet::new(),
             untidy: BTreeMap::new(),
-            unwritten: HashMap::new(),
+            unwritten: HashMap::default(),
             tails: VecDeque::new(),
             gate_closed: false,
             small_bytes: 0,
@@ -466,7 +470,7 @@ impl State {
     pub fn attach(&mut self) -> ClientId {
         let id = ClientId(self.next_client);
         self.next_client += 1;
-        self.clients.insert(id, HashMap::new());
+        self.clients.insert(id, HashMap::default());
         id
     }
 

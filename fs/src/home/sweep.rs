@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use yadokari_layers::chunk::ChunkHash;
 
 use super::core::Core;
-use super::error::{Error, Result};
+use super::error::{Error, ErrorKind, Result};
+use super::mutants::{self, Mutant};
 use super::record::SegmentRecord;
 use super::segment::{
     self, Entry, Footer, FooterError, SEGMENT_BYTES_TARGET, SegmentBuilder, SegmentId, StoredEntry,
@@ -49,7 +50,7 @@ impl Candidates {
     }
 
     /// What is worth cleaning now: at most a new segment's worth of living bytes.
-    fn take(&self, hurry: bool) -> Vec<SegmentId> {
+    fn take(&self, hurry: bool) -> Vec<(SegmentId, SegmentRecord)> {
         let mut noted = self.noted.lock();
         let now = Instant::now();
         let rested = |since: &Instant| hurry || now.saturating_duration_since(*since) >= REST;
@@ -61,20 +62,24 @@ impl Candidates {
         let (tiny, wasteful): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|(_, record)| record.object_bytes < TINY_BYTES);
         let tiny = if tiny.len() >= TINY_MIN { tiny } else { Vec::new() };
+        // The first one always: what is too large for any company is cleaned alone.
         let mut bytes = 0;
-        let chosen: Vec<SegmentId> = wasteful
-            .into_iter()
-            .chain(tiny)
-            .take_while(|(_, record)| {
+        let mut chosen: Vec<(SegmentId, SegmentRecord)> = Vec::new();
+        for (id, record) in wasteful.into_iter().chain(tiny) {
+            if chosen.is_empty() || bytes + record.live_bytes <= SEGMENT_BYTES_TARGET {
                 bytes += record.live_bytes;
-                bytes <= SEGMENT_BYTES_TARGET
-            })
-            .map(|(id, _)| id)
-            .collect();
-        for id in &chosen {
+                chosen.push((id, record));
+            }
+        }
+        for (id, _) in &chosen {
             noted.remove(id);
         }
         chosen
+    }
+
+    /// One that could not be cleaned is tried again when it has rested.
+    fn again(&self, id: SegmentId, record: SegmentRecord) {
+        self.noted.lock().entry(id).or_insert((record, Instant::now()));
     }
 
     /// When there may be something to do.
@@ -104,16 +109,20 @@ impl Core {
             let id = self.next_segment();
             let mut builder = SegmentBuilder::new(id);
             let mut moved = Vec::new();
-            for old in chosen {
+            for (old, record) in chosen {
                 match self.living(old).await {
                     Ok(living) => {
                         for (stored, bytes) in living {
-                            let offset = builder.add(stored.entry, bytes).at;
+                            let offset = builder.add(stored.entry, bytes).at
+                                + u32::from(mutants::is(Mutant::MisplaceMovedChunk));
                             moved.push(Moved { id: stored.entry.chunk, from: old, to: id, offset });
                         }
                     }
                     Err(error) => {
                         tracing::warn!(home = %self.name, segment = %old, %error, "not cleaned");
+                        if matches!(error.kind(), ErrorKind::Unavailable(_)) {
+                            self.candidates.again(old, record);
+                        }
                     }
                 }
             }
@@ -121,7 +130,7 @@ impl Core {
                 continue;
             }
             let payload = builder.finish();
-            self.put_segment(id, &payload).await?;
+            self.put_segment(id, &payload, true).await?;
             let number = {
                 let mut state = self.state.lock();
                 let object_bytes = payload.content_length() as u64;
@@ -161,4 +170,41 @@ impl Core {
 
 fn footer_of(object: &Bytes) -> std::result::Result<Footer, FooterError> {
     segment::read_footer(object.len() as u64, object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(object_bytes: u64, live_bytes: u64) -> SegmentRecord {
+        SegmentRecord { object_bytes, live_bytes, live_chunks: 1, birth: 1 }
+    }
+
+    fn note(candidates: &Candidates, id: u64, object_mib: u64, live_mib: u64) {
+        candidates.note(SegmentId(id), &record(object_mib << 20, live_mib << 20));
+    }
+
+    fn taken(candidates: &Candidates) -> Vec<u64> {
+        candidates.take(true).into_iter().map(|(id, _)| id.0).collect()
+    }
+
+    #[test]
+    fn a_candidate_that_does_not_fit_holds_none_of_the_others_up() {
+        let candidates = Candidates::default();
+        note(&candidates, 1, 10, 3);
+        note(&candidates, 2, 20, 7);
+        note(&candidates, 3, 10, 4);
+        assert_eq!(taken(&candidates), [1, 3]);
+        assert_eq!(taken(&candidates), [2]);
+        assert_eq!(taken(&candidates), [0_u64; 0]);
+    }
+
+    #[test]
+    fn a_candidate_that_is_larger_than_a_segment_is_cleaned_alone() {
+        let candidates = Candidates::default();
+        note(&candidates, 1, 40, 19);
+        note(&candidates, 2, 10, 1);
+        assert_eq!(taken(&candidates), [1]);
+        assert_eq!(taken(&candidates), [2]);
+    }
 }

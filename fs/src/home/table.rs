@@ -12,6 +12,7 @@
 
 mod checkpoint;
 mod clock;
+mod seal;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -32,11 +33,14 @@ use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
 use slatedb::db_cache::{DbCache, SplitCache};
 use slatedb::{CloseReason, Db, DbReader, DbReaderMode, DbSnapshot, WriteBatch};
 
+use super::clock::Clock;
 use super::error::{Error, ErrorKind, Result};
 pub use checkpoint::checkpoints;
 use clock::TableClock;
+use seal::SealStore;
 use slatedb_common::clock::SystemClock;
 use upkeep::Upkeep;
+use yadokari_store::error::Detail;
 
 /// Every batch says its transaction number and its time under this key.
 const TXN_KEY: &[u8] = b"Mt";
@@ -59,13 +63,14 @@ const SCAN_AHEAD_BYTES: usize = 256 << 10;
 /// Caches of all tables of a process.
 pub struct TableShared {
     cache: Arc<dyn DbCache>,
+    clock: Arc<dyn Clock>,
     next: AtomicU64,
 }
 
 impl TableShared {
-    /// Caches of `bytes` in all.
+    /// Caches of `bytes` in all, and the clock that all tables follow.
     #[must_use]
-    pub fn new(bytes: u64) -> Self {
+    pub fn new(bytes: u64, clock: Arc<dyn Clock>) -> Self {
         let moka = |max_capacity| -> Arc<dyn DbCache> {
             let options = MokaCacheOptions { max_capacity, ..MokaCacheOptions::default() };
             Arc::new(MokaCache::new_with_opts(options))
@@ -74,7 +79,7 @@ impl TableShared {
             .with_block_cache(Some(moka(bytes / 3 * 2)))
             .with_meta_cache(Some(moka(bytes / 3)))
             .build();
-        Self { cache: Arc::new(cache), next: AtomicU64::new(1) }
+        Self { cache: Arc::new(cache), clock, next: AtomicU64::new(1) }
     }
 }
 
@@ -163,9 +168,10 @@ impl Table {
         shared: &TableShared,
         options: TableOptions,
     ) -> Result<Self> {
+        let store = SealStore::over(store);
         let cache_id = shared.next.fetch_add(1, Ordering::Relaxed);
         let cache = Arc::clone(&shared.cache);
-        let clock = Arc::new(TableClock::default());
+        let clock = Arc::new(TableClock::new(Arc::clone(&shared.clock)));
         let db =
             build(&store, path, &cache, cache_id, options.expected_epoch, options.seed, &clock)
                 .await
@@ -173,7 +179,13 @@ impl Table {
         let last_txn = read_txn(&db, &clock).await.map_err(|error| explain(path, &error))?;
         let epoch = db.manifest().writer_epoch();
         let db: Current = Arc::new(RwLock::new(Arc::new(db)));
-        let upkeep = Upkeep::new(path, Arc::clone(&store), Arc::clone(&db));
+        let upkeep = Upkeep::new(
+            path,
+            Arc::clone(&store),
+            Arc::clone(&db),
+            Arc::clone(&clock),
+            options.seed,
+        );
         let inner = Inner {
             path: path.to_owned(),
             store,
@@ -332,9 +344,13 @@ impl Inner {
     fn check_final(&self, error: &slatedb::Error) -> Result<()> {
         match error.kind() {
             slatedb::ErrorKind::Closed(CloseReason::Clean) if !self.is_closing() => Ok(()),
-            slatedb::ErrorKind::Closed(CloseReason::Fenced | CloseReason::Clean)
-            | slatedb::ErrorKind::Data => Err(explain(&self.path, error)),
-            _ => Ok(()),
+            slatedb::ErrorKind::Closed(CloseReason::Fenced | CloseReason::Clean) => {
+                Err(explain(&self.path, error))
+            }
+            _ => match explain(&self.path, error) {
+                damage @ Error(ErrorKind::Corrupt(_)) => Err(damage),
+                _ => Ok(()),
+            },
         }
     }
 
@@ -480,6 +496,13 @@ fn scan_options(rows_max: usize) -> ScanOptions {
 }
 
 fn explain(path: &str, error: &slatedb::Error) -> Error {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(damage @ Detail::Corrupt { .. }) = inner.downcast_ref() {
+            return Error::corrupt(format_args!("tables {path}: {damage}"));
+        }
+        source = inner.source();
+    }
     match error.kind() {
         slatedb::ErrorKind::Closed(CloseReason::Fenced) => ErrorKind::Fenced.into(),
         slatedb::ErrorKind::Closed(CloseReason::Clean) => ErrorKind::Closed.into(),
@@ -566,7 +589,7 @@ impl TableReader {
         path: &str,
         options: DbReaderOptions,
     ) -> Result<Self> {
-        let reader = DbReader::builder(path, store)
+        let reader = DbReader::builder(path, SealStore::over(store))
             .with_options(options)
             .with_reader_mode(DbReaderMode::FollowLatest)
             .with_db_cache_disabled()

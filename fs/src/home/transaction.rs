@@ -3,7 +3,7 @@
 //! Inodes and buckets are only marked and are encoded when the transaction is frozen, so that a
 //! hundred changes of one inode are one record. Everything else is encoded where it arises.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::dirty::Piece;
 use super::holds::RefKey;
 use super::key::Key;
+use super::maps::{HashMap, HashSet};
 use super::record::{ChunkRecord, Place};
 use super::segment::{ChunkId, SegmentId};
 use super::types::Ino;
@@ -83,10 +84,10 @@ impl Transaction {
             number,
             since: None,
             inodes: Vec::new(),
-            buckets: HashSet::new(),
+            buckets: HashSet::default(),
             records: BTreeMap::new(),
-            refs: HashMap::new(),
-            smalls: HashMap::new(),
+            refs: HashMap::default(),
+            smalls: HashMap::default(),
             births: Vec::new(),
             segments: Vec::new(),
             moved: Vec::new(),

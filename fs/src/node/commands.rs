@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::control::{
-    Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Request, Status,
+    Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Progress, Request, Status,
 };
 use super::directory::Homes;
 use super::mounts::Mounts;
 use crate::fuse::{Access, MountPoint};
-use crate::home::fsck::Options;
+use crate::home::fsck::{self, Options};
 use crate::home::{Error, ErrorKind, Quota, Usage};
 use crate::view::{Directory, Head, Slot, Table};
 
@@ -41,7 +41,13 @@ impl Commands {
     ///
     /// # Errors
     /// Why not, for the command to show.
-    pub async fn run(&self, caller: u32, request: Request, sent: Option<OwnedFd>) -> Answer {
+    pub async fn run(
+        &self,
+        caller: u32,
+        request: Request,
+        sent: Option<OwnedFd>,
+        report: &watch::Sender<Option<Progress>>,
+    ) -> Answer {
         tracing::debug!(caller, ?request, "a command asks");
         match request {
             Request::Status => self.status(caller),
@@ -59,7 +65,7 @@ impl Commands {
                 done(&self.info(&head.map_err(|error| failed(&name, &error))?))
             }
             Request::HomeCheck { name, verify_data } => {
-                self.check(caller, &name, verify_data).await
+                self.check(caller, &name, verify_data, report).await
             }
             Request::HomeSetQuota { name, bytes, inodes } => {
                 master(caller)?;
@@ -181,11 +187,21 @@ impl Commands {
         Ok(Value::Null)
     }
 
-    async fn check(&self, caller: u32, name: &str, verify_data: bool) -> Answer {
+    async fn check(
+        &self,
+        caller: u32,
+        name: &str,
+        verify_data: bool,
+        report: &watch::Sender<Option<Progress>>,
+    ) -> Answer {
         let slot = self.slot(name, caller).await?;
         let open = slot.home().await.map_err(|error| failed(name, &error))?;
         let options = Options { verify_data, in_use: true };
-        let checked = open.home.check(options, &mut |_| {}).await;
+        let mut progress = |at: fsck::Progress| {
+            let what = format!("checking {name}: {}", at.stage);
+            report.send_replace(Some(Progress { what, done: at.done, of: None }));
+        };
+        let checked = open.home.check(options, &mut progress).await;
         let report = checked.map_err(|error| failed(name, &error))?;
         let value = serde_json::to_value(&report)
             .map_err(|error| failure(FailureKind::Failed, &error.to_string()))?;

@@ -37,6 +37,19 @@ pub trait Records: Send + Sync + 'static {
     /// `Exists` where there is one; `NotPermitted` where one was removed and can be restored.
     async fn create(&self, new: NewHome) -> Result<Head>;
 
+    /// Makes an empty home that nobody sees before it is [`Records::filled`], and opens it. One
+    /// whose filling never ends is deleted in time.
+    ///
+    /// # Errors
+    /// As for [`Records::create`] and [`Records::open`].
+    async fn begin(&self, new: NewHome) -> Result<(Head, Home)>;
+
+    /// Shows a home that was filled and closed.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn filled(&self, head: &Head, root: Attr, usage: Usage) -> Result<Head>;
+
     /// Changes the limits of a home that is not open here.
     ///
     /// # Errors

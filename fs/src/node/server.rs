@@ -11,19 +11,22 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use super::commands::Commands;
-use super::control::{Failure, FailureKind, LINE_BYTES_MAX, Reply, Request};
+use super::commands::{Answer, Commands};
+use super::control::{Failure, FailureKind, LINE_BYTES_MAX, Progress, Reply, Request};
 
 /// Commands that may be connected at once.
 const CONNECTIONS_MAX: usize = 256;
 /// Descriptors that wait for their request; more than one is a mistake.
 const DESCRIPTORS_MAX: usize = 1;
+/// How often a command hears how far its work is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// Makes the socket, in place of one that a dead daemon left: the caller holds the lock.
 ///
@@ -71,7 +74,11 @@ async fn converse(stream: UnixStream, commands: &Commands) -> io::Result<()> {
     let mut lines = Lines { stream, bytes: Vec::new(), descriptors: VecDeque::new() };
     while let Some((line, descriptor)) = lines.next().await? {
         let reply = match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => commands.run(caller, request, descriptor).await,
+            Ok(request) => {
+                let (report, so_far) = watch::channel(None);
+                let work = commands.run(caller, request, descriptor, &report);
+                telling(&mut lines, so_far, work).await?
+            }
             Err(error) => Err(Failure {
                 kind: FailureKind::Usage,
                 message: format!("the daemon does not know this request: {error}"),
@@ -81,11 +88,31 @@ async fn converse(stream: UnixStream, commands: &Commands) -> io::Result<()> {
             Ok(value) => Reply::Done(value),
             Err(failure) => Reply::Failed(failure),
         };
-        let mut answer = serde_json::to_vec(&reply)?;
-        answer.push(b'\n');
-        lines.stream.write_all(&answer).await?;
+        lines.say(&reply).await?;
     }
     Ok(())
+}
+
+/// Waits for `work` and says meanwhile how far it is. Work that reports ends when nobody listens
+/// any more.
+async fn telling(
+    lines: &mut Lines,
+    mut so_far: watch::Receiver<Option<Progress>>,
+    work: impl Future<Output = Answer>,
+) -> io::Result<Answer> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(PROGRESS_EVERY, &mut work).await {
+            Ok(answer) => return Ok(answer),
+            Err(_) if so_far.has_changed().unwrap_or(false) => {
+                let progress = so_far.borrow_and_update().clone();
+                if let Some(progress) = progress {
+                    lines.say(&Reply::Progress(progress)).await?;
+                }
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 /// Reads lines and the descriptors that come along.
@@ -96,6 +123,12 @@ struct Lines {
 }
 
 impl Lines {
+    async fn say(&mut self, reply: &Reply) -> io::Result<()> {
+        let mut line = serde_json::to_vec(reply)?;
+        line.push(b'\n');
+        self.stream.write_all(&line).await
+    }
+
     async fn next(&mut self) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
         loop {
             if let Some(end) = self.bytes.iter().position(|&b| b == b'\n') {

@@ -123,15 +123,20 @@ impl Records for StoreRecords {
     }
 
     async fn create(&self, new: NewHome) -> Result<Head> {
-        let (owner_uid, owner_gid) = new.owner;
-        let new = homes::NewHome {
-            name: new.name,
-            owner_uid,
-            owner_gid,
-            perm: HOME_PERM,
-            quota: new.quota,
-        };
-        Ok(head(&self.homes.create(new).await?))
+        Ok(head(&self.homes.create(new_home(new)).await?))
+    }
+
+    async fn begin(&self, new: NewHome) -> Result<(Head, Home)> {
+        let info = self.homes.create_to_fill(new_home(new)).await?;
+        let open = self.homes.open_to_fill(&info.name, info.volume).await.map_err(told)?;
+        Ok((head(&info), open.home().clone()))
+    }
+
+    async fn filled(&self, filled: &Head, root: Attr, usage: Usage) -> Result<Head> {
+        let root = RootAttrs::from_attr(&root, filled.root_xattrs);
+        let shown = self.homes.filled(&filled.name, root, usage).await?;
+        self.homes.close(&filled.name).await?;
+        Ok(head(&shown))
     }
 
     async fn set_quota(&self, name: &str, quota: Quota) -> Result<Head> {
@@ -178,10 +183,16 @@ impl Records for StoreRecords {
     }
 }
 
+fn new_home(new: NewHome) -> homes::NewHome {
+    let (owner_uid, owner_gid) = new.owner;
+    homes::NewHome { name: new.name, owner_uid, owner_gid, perm: HOME_PERM, quota: new.quota }
+}
+
 /// Whether a mount shows nothing of this name.
 fn is_absence(error: &HomesError) -> bool {
     match error {
         HomesError::NotFound { .. }
+        | HomesError::Filling { .. }
         | HomesError::Removed { .. }
         | HomesError::Purging { .. }
         | HomesError::Invalid { .. } => true,

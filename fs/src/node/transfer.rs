@@ -1,8 +1,9 @@
 //! Homes as archives, and copies of homes.
 //!
 //! An export reads a snapshot, one that is made for it where none is named, so that it shows one
-//! moment while the home is in use. An import fills a home that nobody has seen before; one that
-//! fails leaves nothing. A clone is an export that an import reads: the new home shares nothing
+//! moment while the home is in use. An import fills a home that nobody sees before it is whole;
+//! one that fails leaves nothing, and what the end of the daemon leaves of one is never seen and
+//! deleted in time. A clone is an export that an import reads: the new home shares nothing
 //! with its origin, whose removal or damage it never notices.
 
 use std::io::{BufReader, BufWriter, PipeReader, PipeWriter, Read, Write};
@@ -33,7 +34,7 @@ pub async fn export(
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let nanos = now.map_or(0, |now| now.as_nanos());
     let name = format!("export-{}-{nanos}", std::process::id());
-    let made = home.make_snapshot(&name, Origin::Command).await.map_err(failed)?;
+    let made = home.make_snapshot(&name, Origin::Export).await.map_err(failed)?;
     let snapshot = home.snapshot_of(made.txn).map_err(failed)?;
     let done = export_snapshot(snapshot, to).await;
     let removed = home.remove_snapshot(&name).await;
@@ -73,8 +74,8 @@ pub async fn import(
 ) -> archive::Result<(Head, Moved)> {
     let name = new.name.clone();
     let failed = |error: Error| ArchiveError::Home(name.clone(), error);
-    let head = records.create(new).await.map_err(failed)?;
-    let filled = fill(records, &head, from).await;
+    let (head, home) = records.begin(new).await.map_err(failed)?;
+    let filled = fill(records, &head, home, from).await;
     match filled {
         Ok(filled) => Ok(filled),
         Err(error) => {
@@ -89,10 +90,10 @@ pub async fn import(
 async fn fill(
     records: &dyn Records,
     head: &Head,
+    home: Home,
     from: impl Read + Send + 'static,
 ) -> archive::Result<(Head, Moved)> {
     let failed = |error: Error| ArchiveError::Home(head.name.to_string(), error);
-    let home = records.open(head).await.map_err(failed)?;
     let filled = home.clone();
     let moved = blocking(move |runtime| {
         let from = BufReader::with_capacity(BUFFER_BYTES, from);
@@ -106,7 +107,7 @@ async fn fill(
     let moved = moved?;
     closed.map_err(failed)?;
     let noted = Head { root_xattrs: xattrs, ..head.clone() };
-    let head = records.closed(&noted, root.map_err(failed)?, usage).await.map_err(failed)?;
+    let head = records.filled(&noted, root.map_err(failed)?, usage).await.map_err(failed)?;
     Ok((head, moved))
 }
 

@@ -16,6 +16,7 @@ mod root;
 mod upload;
 mod write;
 
+use crate::UseReserve;
 use crate::error::{Detail, StoreError};
 use crate::store::Usage;
 use async_trait::async_trait;
@@ -125,8 +126,9 @@ impl ObjectStore for FileStore {
         opts: PutOptions,
     ) -> Result<PutResult> {
         let location = location.clone();
+        let class = if UseReserve::is_in(&opts) { Class::Meta } else { self.class };
         let put = move |this: &FileStore| {
-            this.writer(&location).put(&payload, &opts.mode, &opts.attributes)
+            Writer { class, ..this.writer(&location) }.put(&payload, &opts.mode, &opts.attributes)
         };
         self.hop(put).await
     }

@@ -16,6 +16,7 @@ pub mod head;
 mod rados;
 #[cfg(feature = "rados")]
 pub use rados::leave;
+mod reserve;
 pub mod retry;
 #[cfg(feature = "s3")]
 mod s3;
@@ -25,6 +26,7 @@ pub mod url;
 
 pub use error::{Kind, StoreError, is_transient, kind};
 pub use object_store;
+pub use reserve::UseReserve;
 pub use store::{Role, ScanReport, Store, StoreOptions, Usage};
 pub use url::{StoreUrl, UrlError};
 

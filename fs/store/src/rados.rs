@@ -26,6 +26,7 @@ mod scan;
 mod trouble;
 mod upload;
 
+use crate::UseReserve;
 use crate::error::StoreError;
 use crate::store::{ScanReport, StoreOptions, Usage};
 use crate::url::RadosUrl;
@@ -138,7 +139,8 @@ impl ObjectStore for RadosStore {
         opts: PutOptions,
     ) -> Result<PutResult> {
         let PutOptions { mode, attributes, .. } = &opts;
-        put::put(&self.core, self.full, location, payload, mode, attributes).await
+        let full = if UseReserve::is_in(&opts) { Full::Force } else { self.full };
+        put::put(&self.core, full, location, payload, mode, attributes).await
     }
 
     async fn put_multipart_opts(

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 const PAGE: u64 = 4096;
 const LEN: usize = 4096;
@@ -28,7 +28,7 @@ struct Page {
 /// The contents of one file, without its size.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Contents {
-    pages: BTreeMap<u64, Rc<Page>>,
+    pages: BTreeMap<u64, Arc<Page>>,
 }
 
 fn split(range: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> {
@@ -48,7 +48,7 @@ fn split(range: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> {
 impl Contents {
     /// Bytes that are not holes.
     pub fn charged(&self) -> u64 {
-        let count = |page: &Rc<Page>| page.is.iter().filter(|is| **is != 0).count() as u64;
+        let count = |page: &Arc<Page>| page.is.iter().filter(|is| **is != 0).count() as u64;
         self.pages.values().map(count).sum()
     }
 
@@ -91,8 +91,8 @@ impl Contents {
     }
 
     fn page(&mut self, number: u64) -> &mut Page {
-        let blank = || Rc::new(Page { bytes: [0; LEN], is: [0; LEN] });
-        Rc::make_mut(self.pages.entry(number).or_insert_with(blank))
+        let blank = || Arc::new(Page { bytes: [0; LEN], is: [0; LEN] });
+        Arc::make_mut(self.pages.entry(number).or_insert_with(blank))
     }
 
     pub fn write(&mut self, offset: u64, data: &[u8]) {

@@ -3,15 +3,16 @@
 //! source's data; what was synced is there; of the rest at most the last five seconds go.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use yadokari_fs::home::{Kind, Quota};
 
+use super::invariants::{Invariant, broken};
 use super::tree::{Data, Names, Node, Tree};
 
 struct Snapshot {
     age: u64,
-    nodes: BTreeMap<u64, Rc<Names>>,
+    nodes: BTreeMap<u64, Arc<Names>>,
     /// Files whose data was carried by the operation, with the state that it had.
     carried: Vec<(u64, usize)>,
 }
@@ -19,7 +20,7 @@ struct Snapshot {
 /// One state of a file's data: when, and which snapshot was the last then.
 struct State {
     age: u64,
-    data: Rc<Data>,
+    data: Arc<Data>,
 }
 
 /// The states that a home went through since it was opened.
@@ -34,15 +35,15 @@ pub struct History {
     synced: Vec<u64>,
 }
 
-fn names_of(tree: &Tree) -> BTreeMap<u64, Rc<Names>> {
-    tree.nodes.iter().map(|(ino, node)| (*ino, Rc::clone(&node.names))).collect()
+fn names_of(tree: &Tree) -> BTreeMap<u64, Arc<Names>> {
+    tree.nodes.iter().map(|(ino, node)| (*ino, Arc::clone(&node.names))).collect()
 }
 
 impl History {
     pub fn new(tree: &Tree) -> History {
         let first = Snapshot { age: 0, nodes: names_of(tree), carried: Vec::new() };
         let states = tree.nodes.iter().filter_map(|(ino, node)| {
-            Some((*ino, vec![State { age: 0, data: Rc::clone(node.data.as_ref()?) }]))
+            Some((*ino, vec![State { age: 0, data: Arc::clone(node.data.as_ref()?) }]))
         });
         History {
             snapshots: vec![first],
@@ -68,7 +69,7 @@ impl History {
             .collect();
         for ino in &tree.wrote {
             if let Some(data) = tree.nodes.get(ino).and_then(|n| n.data.as_ref()) {
-                let state = State { age, data: Rc::clone(data) };
+                let state = State { age, data: Arc::clone(data) };
                 self.states.entry(*ino).or_default().push(state);
             }
         }
@@ -102,8 +103,8 @@ impl History {
     }
 
     /// All states of all files, to know where to look.
-    pub fn contents(&self) -> BTreeMap<u64, Vec<Rc<Data>>> {
-        let datas = |states: &Vec<State>| states.iter().map(|s| Rc::clone(&s.data)).collect();
+    pub fn contents(&self) -> BTreeMap<u64, Vec<Arc<Data>>> {
+        let datas = |states: &Vec<State>| states.iter().map(|s| Arc::clone(&s.data)).collect();
         self.states.iter().map(|(ino, states)| (*ino, datas(states))).collect()
     }
 
@@ -120,12 +121,17 @@ impl History {
             if any.is_none() {
                 explain(&self.snapshots, &found);
             }
-            panic!(
+            let invariant = match any {
+                Some(_) => Invariant::AcknowledgedIsKept,
+                None => Invariant::CrashLeavesOneMoment,
+            };
+            let why = format!(
                 "the names after a crash are those after change {any:?}; synced up to {}, \
                  older than five seconds {kept}, changes {}",
                 self.names_floor,
                 self.snapshots.len() - 1
             );
+            broken(invariant, why);
         };
         let mut carried: BTreeMap<u64, usize> = BTreeMap::new();
         for snapshot in &self.snapshots[..=at] {
@@ -141,7 +147,7 @@ impl History {
                 node.data = Some(self.recover_data(ino, &node, least, old));
             }
             let names = &self.snapshots[at].nodes[&ino];
-            node.names = Rc::clone(names);
+            node.names = Arc::clone(names);
             nodes.insert(ino, node);
         }
         let bytes = nodes.values().map(|n| n.charged + n.xattr_bytes()).sum();
@@ -149,7 +155,7 @@ impl History {
         Tree { nodes, refs, quota, bytes, named: Vec::new(), wrote: Vec::new() }
     }
 
-    fn recover_data(&self, ino: u64, node: &Node, carried: usize, old: u64) -> Rc<Data> {
+    fn recover_data(&self, ino: u64, node: &Node, carried: usize, old: u64) -> Arc<Data> {
         let states = &self.states[&ino];
         let synced = self.data_floor.get(&ino).copied().unwrap_or(0);
         let kept = states.iter().rposition(|s| s.age < old).unwrap_or(0);
@@ -157,14 +163,18 @@ impl History {
         let shown = node.data.as_ref().expect("a file");
         let same = |state: &State| same_data(&state.data, shown, node.charged);
         if let Some(at) = (floor..states.len()).rfind(|at| same(&states[*at])) {
-            return Rc::clone(&states[at].data);
+            return Arc::clone(&states[at].data);
         }
         let any = (0..floor).rfind(|at| same(&states[*at]));
         let all: Vec<_> = states
             .iter()
             .map(|s| (s.age, s.data.size, s.data.contents.charged(), s.data.mtime.sec))
             .collect();
-        panic!(
+        let invariant = match any {
+            Some(_) => Invariant::AcknowledgedIsKept,
+            None => Invariant::CrashLeavesOneMoment,
+        };
+        let why = format!(
             "file {ino} shows its state {any:?} of {} after a crash (size {}, charged {}, mtime \
              {}); synced {synced}, carried {carried}, older than five seconds {kept}; states: {all:?}",
             states.len(),
@@ -172,6 +182,7 @@ impl History {
             node.charged,
             shown.mtime.sec,
         );
+        broken(invariant, why);
     }
 }
 
@@ -190,7 +201,7 @@ fn same_data(state: &Data, shown: &Data, charged: u64) -> bool {
             .all(|at| clipped(state, at) == clipped(shown, at))
 }
 
-fn reachable(snapshot: &Snapshot) -> impl Iterator<Item = (&u64, &Rc<Names>)> {
+fn reachable(snapshot: &Snapshot) -> impl Iterator<Item = (&u64, &Arc<Names>)> {
     snapshot.nodes.iter().filter(|(_, names)| names.nlink > 0)
 }
 

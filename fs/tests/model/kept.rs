@@ -16,48 +16,74 @@ pub struct Kept {
     unsure: bool,
 }
 
+impl Kept {
+    /// What it must show.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+}
+
 /// All of them, by name.
 pub type AllKept = BTreeMap<String, Kept>;
 
-fn called(n: u16) -> String {
+/// The name of a snapshot, of a few that meet each other.
+pub fn called(n: u16) -> String {
     format!("s{}", n % 3)
 }
 
 impl Sim {
     /// Makes one; says whether everything before it is durable now.
-    pub fn make_snapshot(&mut self, n: u16) -> bool {
-        let (name, home) = (called(n), self.life().home.clone());
-        let real = self.life().run(home.make_snapshot(&name, Origin::Command));
+    pub fn make_snapshot(&mut self, name: &str, origin: Origin) -> bool {
+        let home = self.life().home.clone();
+        let real = self.life().run(home.make_snapshot(name, origin));
         let lost = self.lost(&real);
         if lost {
             let tree = self.tree.clone();
-            self.kept.entry(name).or_insert(Kept { tree, unsure: true });
+            self.kept.entry(name.to_owned()).or_insert(Kept { tree, unsure: true });
             return false;
         }
-        if self.kept.contains_key(&name) {
+        if self.kept.contains_key(name) {
             assert_eq!(kind(real.map(drop)), Err("Exists".to_owned()), "{name}");
             return false;
         }
         let made = real.expect("makes a snapshot");
         assert_eq!((made.bytes, made.inodes), (self.tree.bytes, self.tree.nodes.len() as u64));
         let tree = self.tree.clone();
-        self.kept.insert(name, Kept { tree, unsure: false });
+        self.kept.insert(name.to_owned(), Kept { tree, unsure: false });
+        self.totals.snapshots += 1;
         true
     }
 
-    pub fn remove_snapshot(&mut self, n: u16) {
-        let (name, home) = (called(n), self.life().home.clone());
-        let real = self.life().run(home.remove_snapshot(&name));
+    /// Removes one, which may not be there.
+    pub fn remove_snapshot(&mut self, name: &str) {
+        let home = self.life().home.clone();
+        let real = self.life().run(home.remove_snapshot(name));
         if self.lost(&real) {
-            if let Some(kept) = self.kept.get_mut(&name) {
+            if let Some(kept) = self.kept.get_mut(name) {
                 kept.unsure = true;
             }
             return;
         }
-        match self.kept.remove(&name) {
+        match self.kept.remove(name) {
             Some(_) => real.expect("removes a snapshot"),
             None => assert_eq!(kind(real), Err("NotFound".to_owned()), "{name}"),
         }
+    }
+
+    /// An hour later: makes and drops what the schedule says. True where one was made.
+    pub fn follow_schedule(&mut self, keep: Keep) -> bool {
+        let now = self.clock.advance(3_600);
+        let home = self.life().home.clone();
+        let listed = home.snapshots().expect("lists");
+        let plan = Plan::new(keep, &listed, home.changed(), Time::default(), now);
+        let made = plan.make.is_some_and(|(name, origin)| self.make_snapshot(&name, origin));
+        for name in plan.remove {
+            if self.life().control.crashed() {
+                break;
+            }
+            self.remove_snapshot(&name);
+        }
+        made
     }
 
     /// Compares all snapshots with what they showed when they were made.
@@ -77,13 +103,16 @@ impl Sim {
             let snapshot = home.snapshot(name).expect("is there");
             match self.life().run(check(&snapshot, &kept.tree)) {
                 Err(Error(ErrorKind::Unavailable(_))) if self.life().control.crashed() => return,
+                // Damage on the way is an error, and never other bytes.
+                Err(Error(ErrorKind::Corrupt(_))) if self.rotten => {}
                 done => done.expect("reads the snapshot"),
             }
         }
     }
 }
 
-async fn check(snapshot: &Snapshot, tree: &Tree) -> Result<()> {
+/// Compares a snapshot with what it must show.
+pub async fn check(snapshot: &Snapshot, tree: &Tree) -> Result<()> {
     let mut todo = vec![1];
     while let Some(dir) = todo.pop() {
         let mut cookie = 0;

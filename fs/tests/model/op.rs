@@ -28,6 +28,7 @@ pub enum What {
     Removexattr,
     Snapshot,
     RemoveSnapshot,
+    Schedule,
     Fsync,
     Sync,
     SetQuota,
@@ -38,7 +39,7 @@ pub enum What {
     ForgetAll,
 }
 
-const WEIGHTS: [(What, u16); 29] = [
+const WEIGHTS: [(What, u16); 30] = [
     (What::Wait, 8),
     (What::Make, 14),
     (What::Write, 26),
@@ -46,7 +47,7 @@ const WEIGHTS: [(What, u16); 29] = [
     (What::Lookup, 6),
     (What::Forget, 6),
     (What::Unlink, 8),
-    (What::Rename, 12),
+    (What::Rename, 14),
     (What::Link, 4),
     (What::Rmdir, 3),
     (What::List, 5),
@@ -54,19 +55,20 @@ const WEIGHTS: [(What, u16); 29] = [
     (What::Truncate, 7),
     (What::Fallocate, 8),
     (What::Seek, 4),
-    (What::Copy, 10),
+    (What::Copy, 12),
     (What::Setxattr, 6),
     (What::Getxattr, 2),
     (What::Removexattr, 3),
     (What::Snapshot, 3),
     (What::RemoveSnapshot, 2),
+    (What::Schedule, 2),
     (What::Fsync, 9),
     (What::Sync, 1),
     (What::SetQuota, 2),
     (What::Check, 2),
     (What::Reopen, 2),
     (What::Crash, 2),
-    (What::CrashLater, 1),
+    (What::CrashLater, 2),
     (What::ForgetAll, 2),
 ];
 

@@ -2,21 +2,22 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::ObjectStore;
-use object_store::memory::InMemory;
 use yadokari_fs::home::*;
 use yadokari_store::fault::{Crash, FaultPlan};
 
 use super::bytes::Contents;
 use super::history::History;
-use super::kept::AllKept;
+use super::invariants;
+use super::kept::{AllKept, called};
 use super::life::{HandClock, Life, Setting};
 use super::op::{LENGTHS, OFFSETS, PAUSES, Raw, What, content, pick};
+use super::seeds::Totals;
 use super::tree::{ACCESS, DEFAULT, Data, Fails, Names, Node, Tree, acl};
+use super::watch::{Checker, Watch};
 
 pub fn kind<T>(result: Result<T>) -> Result<T, String> {
     result.map_err(|error| {
@@ -28,7 +29,7 @@ pub fn kind<T>(result: Result<T>) -> Result<T, String> {
     })
 }
 
-fn expect<T: std::fmt::Debug + PartialEq>(what: &str, real: Result<T>, model: Fails<T>) {
+pub fn expect<T: std::fmt::Debug + PartialEq>(what: &str, real: Result<T>, model: Fails<T>) {
     assert_eq!(kind(real), model.map_err(str::to_owned), "{what}");
 }
 
@@ -43,15 +44,18 @@ struct Listing {
 
 /// What is older than this when the store works survives.
 const LOSS_MS_MAX: u64 = 5_000;
+/// What the schedule keeps: little, so that it drops some.
+pub const SCHEDULE: Keep = Keep { hourly: 1, daily: 1, weekly: 1 };
 
 pub struct Sim {
-    pub objects: Arc<dyn ObjectStore>,
-    clock: Arc<HandClock>,
+    pub watch: Watch,
+    checker: Checker,
+    pub clock: Arc<HandClock>,
     setting: Setting,
     plan: FaultPlan,
     life: Option<Life>,
     pub tree: Tree,
-    history: History,
+    pub history: History,
     listing: Option<Listing>,
     /// Snapshots as they must be.
     pub kept: AllKept,
@@ -60,16 +64,20 @@ pub struct Sim {
     pub verbose: bool,
     /// The store works, so that little is lost.
     pub healthy: bool,
-    pub crashes: u64,
-    pub reopens: u64,
+    /// What is read of segments may be damaged: then it must not be given out.
+    pub rotten: bool,
+    /// The next recovery meets this plan and ends before the one that is checked.
+    pub dies_again: Option<FaultPlan>,
+    pub totals: Totals,
 }
 
 impl Sim {
     pub fn new(setting: Setting, plan: FaultPlan) -> Sim {
-        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let watch = Watch::new();
+        let objects: Arc<dyn ObjectStore> = Arc::new(watch.clone());
         let clock = Arc::new(HandClock::default());
-        let now = clock.tick();
         let life = Life::begin(&objects, &clock, Quota::NONE, setting, plan.clone());
+        let now = clock.now();
         let root = Names {
             kind: Kind::Dir,
             perm: 0o700,
@@ -86,7 +94,7 @@ impl Sim {
             mtime: now,
             ctime: now,
         };
-        let root = Node { names: Rc::new(root), data: None, ctime: now, charged: 0 };
+        let root = Node { names: Arc::new(root), data: None, ctime: now, charged: 0 };
         let tree = Tree {
             nodes: [(1, root)].into(),
             refs: BTreeMap::new(),
@@ -97,7 +105,8 @@ impl Sim {
         };
         let history = History::new(&tree);
         Sim {
-            objects,
+            watch,
+            checker: Checker::new(),
             clock,
             setting,
             plan,
@@ -109,8 +118,9 @@ impl Sim {
             hot: Cell::new((0, 0, 1)),
             verbose: false,
             healthy: true,
-            crashes: 0,
-            reopens: 0,
+            rotten: false,
+            dies_again: None,
+            totals: Totals { seeds: 1, ..Totals::default() },
         }
     }
 
@@ -133,35 +143,39 @@ impl Sim {
             self.end_of_life(age);
         }
         self.crash();
+        self.end_life();
     }
 
+    /// One operation, and what follows of it.
     pub fn step(&mut self, raw: &Raw) {
-        let began = self.life().age();
-        let what = What::of(raw);
-        let before = self.tree.clone();
-        self.tree.named.clear();
-        self.tree.wrote.clear();
-        let crashed_before = self.life().control.crashed();
-        if what != What::Crash && what != What::CrashLater {
-            self.act(what, raw);
-        }
-        if self.life().control.crashed() && !crashed_before {
-            // Whether this operation came before or after the crash nobody knows.
-            let _ = before;
-            self.end_of_life(began);
-            return;
-        }
-        let age = self.life().age();
-        self.history.note(&self.tree, age);
-        match what {
-            What::Crash => self.end_of_life(age),
+        match What::of(raw) {
+            What::Crash => self.crash(),
             What::CrashLater => {
                 let crash = if raw[2] % 2 == 0 { Crash::Before } else { Crash::After };
                 let plan = FaultPlan::crash_at_write(u64::from(raw[1] % 12), crash);
                 self.life().control.arm(plan);
             }
-            _ => assert_eq!(self.life().home.usage(), self.tree.usage(), "usage after {what:?}"),
+            what => self.act_as_one(|sim| sim.act(what, raw)),
         }
+    }
+
+    /// Does one thing, by the home and by the reference. Where the store dies meanwhile nobody
+    /// knows whether it was done, and the next life begins.
+    pub fn act_as_one(&mut self, act: impl FnOnce(&mut Sim)) {
+        let began = self.life().age();
+        self.totals.steps += 1;
+        self.tree.named.clear();
+        self.tree.wrote.clear();
+        let crashed_before = self.life().control.crashed();
+        act(self);
+        self.totals.commits += self.checker.hold_moments(&self.watch);
+        if self.life().control.crashed() && !crashed_before {
+            self.end_of_life(began);
+            return;
+        }
+        let age = self.life().age();
+        self.history.note(&self.tree, age);
+        assert_eq!(self.life().home.usage(), self.tree.usage(), "usage");
     }
 
     fn crash(&mut self) {
@@ -171,10 +185,11 @@ impl Sim {
 
     /// The daemon is gone; what the store has must be what was promised.
     fn end_of_life(&mut self, age: u64) {
-        self.crashes += 1;
+        self.totals.crashes += 1;
         let age_now = self.life().age();
         self.history.note(&self.tree, age_now);
-        self.life.take().expect("a life goes on").crash();
+        self.end_life();
+        self.die_again();
         self.begin();
         let old = if self.healthy { age.saturating_sub(LOSS_MS_MAX) } else { 0 };
         let found = self.dump();
@@ -182,29 +197,64 @@ impl Sim {
         self.settle();
         self.check();
         self.history = History::new(&self.tree);
+        self.disturb();
     }
 
-    fn reopen(&mut self) {
-        self.reopens += 1;
+    /// The end without a word.
+    fn end_life(&mut self) {
+        let life = self.life.take().expect("a life goes on");
+        self.totals.faults += life.control.counters().faulted;
+        life.crash();
+    }
+
+    /// A life that ends while it recovers from the one before.
+    fn die_again(&mut self) {
+        let Some(plan) = &self.dies_again else { return };
+        let objects: Arc<dyn ObjectStore> = Arc::new(self.watch.clone());
+        let quota = self.tree.quota;
+        let died = Life::die(&objects, &self.clock, quota, self.setting, plan.clone());
+        if died {
+            self.dies_again = None;
+        }
+        self.totals.commits += self.checker.hold_moments(&self.watch);
+    }
+
+    /// From now on the store is as the plan says, where it was good so far.
+    fn disturb(&self) {
+        if self.rotten {
+            self.life().control.arm(self.plan.clone());
+        }
+    }
+
+    /// Closes the home and opens it again.
+    pub fn reopen(&mut self) {
+        self.totals.restarts += 1;
         let closed = self.life().run(self.life().home.close());
         if closed.is_err() && self.life().control.crashed() {
             return;
         }
         closed.expect("closes");
+        self.totals.faults += self.life().control.counters().faulted;
         self.life = None;
+        self.totals.commits += self.checker.hold_moments(&self.watch);
+        if self.healthy {
+            self.checker.hold_closed("closed", &self.watch);
+        }
         self.tree.restart();
         self.begin();
         self.settle();
         self.check();
         self.history = History::new(&self.tree);
+        self.disturb();
     }
 
     fn begin(&mut self) {
         self.listing = None;
         self.tree.refs.clear();
-        let plan = self.plan.clone();
+        let plan = if self.rotten { FaultPlan::none() } else { self.plan.clone() };
         let quota = self.tree.quota;
-        self.life = Some(Life::begin(&self.objects, &self.clock, quota, self.setting, plan));
+        let objects: Arc<dyn ObjectStore> = Arc::new(self.watch.clone());
+        self.life = Some(Life::begin(&objects, &self.clock, quota, self.setting, plan));
     }
 
     fn settle(&mut self) {
@@ -214,10 +264,12 @@ impl Sim {
         let home = self.life().home.clone();
         // A check does not try again by itself; a sick store lets one through in the end.
         let tries = if self.healthy { 1 } else { 200 };
+        let options = fsck::Options { verify_data: true, in_use: true };
         let report = (0..tries)
-            .find_map(|_| self.life().run(home.check(fsck::Options::default(), &mut |_| {})).ok())
+            .find_map(|_| self.life().run(home.check(options, &mut |_| {})).ok())
             .expect("checks");
-        assert!(report.findings.is_empty(), "fsck: {:#?}", report.findings);
+        invariants::hold("after opening", &report, true);
+        self.totals.commits += self.checker.hold_moments(&self.watch);
         self.check_snapshots();
     }
 
@@ -298,7 +350,7 @@ impl Sim {
         len
     }
 
-    fn caller(&self, n: u16) -> Caller {
+    pub fn caller(&self, n: u16) -> Caller {
         let client = self.life().clients[usize::from(n % 2)];
         Caller { uid: 1000 + u32::from(n % 3), gid: 1000 + u32::from(n % 2), client }
     }
@@ -311,7 +363,7 @@ impl Sim {
         let caller = self.caller(f);
         let client = caller.client;
         match what {
-            What::Wait => self.life().wait(pick(&PAUSES, a)),
+            What::Wait => self.wait(pick(&PAUSES, a)),
             What::Make => self.make(a, b, c, d, caller, now),
             What::Write => {
                 let ino = self.file(a);
@@ -374,7 +426,17 @@ impl Sim {
                     self.not_stayed(dir, &name);
                 }
             }
-            What::Rename => self.rename((a, b), (c, d), e, caller, now),
+            What::Rename => {
+                let (from, to) = (self.dir(a), self.dir(c));
+                let from = (from, self.name(from, b));
+                let to = (to, if d % 2 == 0 { self.name(to, d / 2) } else { self.new_name(d / 2) });
+                let mode = RenameMode {
+                    no_replace: e % 5 == 1,
+                    exchange: e % 5 == 2 || e % 35 == 6,
+                    whiteout: e % 7 == 4,
+                };
+                self.rename(from, to, mode, caller, now);
+            }
             What::Link => {
                 let ino = self.any(a);
                 let dir = self.dir(b);
@@ -471,11 +533,16 @@ impl Sim {
                 }
             }
             What::Snapshot => {
-                if self.make_snapshot(a) {
+                if self.make_snapshot(&called(a), Origin::Command) {
                     self.history.synced();
                 }
             }
-            What::RemoveSnapshot => self.remove_snapshot(a),
+            What::RemoveSnapshot => self.remove_snapshot(&called(a)),
+            What::Schedule => {
+                if self.follow_schedule(SCHEDULE) {
+                    self.history.synced();
+                }
+            }
             What::Fsync => {
                 let ino = if b % 4 == 0 { self.any(a) } else { self.file(a) };
                 let real = self.life().run(home.fsync(Ino(ino)));
@@ -507,6 +574,17 @@ impl Sim {
             }
             What::Reopen => self.reopen(),
             What::Crash | What::CrashLater => {}
+        }
+    }
+
+    /// Time passes, by the wall too.
+    pub fn wait(&self, ms: u64) {
+        let mut left = ms;
+        while left > 0 {
+            let now = left.min(5_000);
+            self.life().wait(now);
+            self.clock.advance(now as i64 / 1_000);
+            left -= now;
         }
     }
 
@@ -551,22 +629,15 @@ impl Sim {
         }
     }
 
-    fn rename(
+    /// Renames by the home and by the reference.
+    pub fn rename(
         &mut self,
-        (a, b): (u16, u16),
-        (c, d): (u16, u16),
-        e: u16,
+        from: (u64, Vec<u8>),
+        to: (u64, Vec<u8>),
+        mode: RenameMode,
         caller: Caller,
         now: Time,
     ) {
-        let (from, to) = (self.dir(a), self.dir(c));
-        let from = (from, self.name(from, b));
-        let to = (to, if d % 2 == 0 { self.name(to, d / 2) } else { self.new_name(d / 2) });
-        let mode = RenameMode {
-            no_replace: e % 5 == 1,
-            exchange: e % 5 == 2 || e % 35 == 6,
-            whiteout: e % 7 == 4,
-        };
         let home = self.life().home.clone();
         let (x, y) = ((Ino(from.0), n(&from.1)), (Ino(to.0), n(&to.1)));
         let real = self.life().run(home.rename(caller.clone(), x, y, mode));
@@ -660,6 +731,9 @@ impl Sim {
             let end = (offset.saturating_add(len)).min(data.size);
             data.contents.read(offset.min(end)..end)
         });
+        if self.rotten && matches!(&real, Err(Error(ErrorKind::Corrupt(_)))) {
+            return;
+        }
         match (kind(real.map(|pieces| pieces.concat())), model) {
             (Ok(real), Ok(model)) => same_bytes(ino, offset, &real, &model),
             (real, model) => assert_eq!(real, model.map_err(str::to_owned), "read"),
@@ -693,6 +767,17 @@ impl Sim {
 
     /// Compares everything.
     pub fn check(&mut self) {
+        if self.rotten {
+            // Once with damage on the way, which may be an error but never other bytes.
+            self.disturb();
+            self.check_all();
+            self.life().control.disarm();
+        }
+        self.check_all();
+        self.disturb();
+    }
+
+    fn check_all(&mut self) {
         let inos = self.inos(|_| true);
         for ino in inos {
             if self.life().control.crashed() {
@@ -770,7 +855,7 @@ async fn dump_node(
     home: &Home,
     attr: Attr,
     parent: u64,
-    known: &BTreeMap<u64, Vec<Rc<Data>>>,
+    known: &BTreeMap<u64, Vec<Arc<Data>>>,
 ) -> Node {
     let ino = attr.ino;
     let is_dir = attr.kind == Kind::Dir;
@@ -814,11 +899,11 @@ async fn dump_node(
         _ => None,
     };
     let charged = attr.charged;
-    Node { names: Rc::new(names), data, ctime: attr.ctime, charged }
+    Node { names: Arc::new(names), data, ctime: attr.ctime, charged }
 }
 
 /// What a file shows: reads wherever any of its states had something.
-async fn dump_data(home: &Home, attr: &Attr, known: Option<&Vec<Rc<Data>>>) -> Rc<Data> {
+async fn dump_data(home: &Home, attr: &Attr, known: Option<&Vec<Arc<Data>>>) -> Arc<Data> {
     let mut contents = Contents::default();
     let mut pages = BTreeSet::new();
     for state in known.into_iter().flatten() {
@@ -830,7 +915,7 @@ async fn dump_data(home: &Home, attr: &Attr, known: Option<&Vec<Rc<Data>>>) -> R
             contents.write(at, &bytes);
         }
     }
-    Rc::new(Data { size: attr.size, mtime: attr.mtime, contents })
+    Arc::new(Data { size: attr.size, mtime: attr.mtime, contents })
 }
 
 pub fn same_bytes(ino: u64, offset: u64, real: &[u8], model: &[u8]) {
@@ -845,7 +930,7 @@ pub fn same_bytes(ino: u64, offset: u64, real: &[u8], model: &[u8]) {
     }
 }
 
-fn n(name: &[u8]) -> Name {
+pub fn n(name: &[u8]) -> Name {
     Name::new(name).expect("a name")
 }
 

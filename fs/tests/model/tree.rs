@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use yadokari_fs::home::*;
 
@@ -48,9 +48,9 @@ pub struct Data {
 
 #[derive(Clone, Debug)]
 pub struct Node {
-    pub names: Rc<Names>,
+    pub names: Arc<Names>,
     /// Files only.
-    pub data: Option<Rc<Data>>,
+    pub data: Option<Arc<Data>>,
     pub ctime: Time,
     pub charged: u64,
 }
@@ -112,6 +112,14 @@ impl Tree {
         }
     }
 
+    /// The inode at a path from the root; the empty path is the root.
+    pub fn at(&self, path: &str) -> Option<u64> {
+        let parts = path.split('/').filter(|part| !part.is_empty());
+        parts.fold(Some(1), |dir, name| {
+            self.nodes.get(&dir?)?.names.entries.get(name.as_bytes()).copied()
+        })
+    }
+
     pub fn node(&self, ino: u64) -> Fails<&Node> {
         self.nodes.get(&ino).ok_or("Stale")
     }
@@ -126,7 +134,7 @@ impl Tree {
         if node.names.nlink == 0 { Err("NotFound") } else { Ok(node) }
     }
 
-    pub fn file(&self, ino: u64) -> Fails<&Rc<Data>> {
+    pub fn file(&self, ino: u64) -> Fails<&Arc<Data>> {
         let node = self.node(ino)?;
         match node.names.kind {
             Kind::Dir => Err("IsDir"),
@@ -136,7 +144,7 @@ impl Tree {
 
     pub fn names(&mut self, ino: u64) -> &mut Names {
         self.named.push(ino);
-        Rc::make_mut(&mut self.nodes.get_mut(&ino).expect("is there").names)
+        Arc::make_mut(&mut self.nodes.get_mut(&ino).expect("is there").names)
     }
 
     fn changed(&mut self, ino: u64, now: Time) {
@@ -154,7 +162,7 @@ impl Tree {
         self.wrote.push(ino);
         let node = self.nodes.get_mut(&ino).expect("is there");
         let before = node.charged;
-        let data = Rc::make_mut(node.data.as_mut().expect("a file"));
+        let data = Arc::make_mut(node.data.as_mut().expect("a file"));
         change(data);
         data.mtime = now;
         node.charged = data.contents.charged();
@@ -253,8 +261,8 @@ impl Tree {
             ctime: now,
         };
         let data = (node.kind == Kind::File)
-            .then(|| Rc::new(Data { size: 0, mtime: now, contents: Contents::default() }));
-        let new = Node { names: Rc::new(names), data, ctime: now, charged: 0 };
+            .then(|| Arc::new(Data { size: 0, mtime: now, contents: Contents::default() }));
+        let new = Node { names: Arc::new(names), data, ctime: now, charged: 0 };
         self.bytes += new.xattr_bytes();
         self.insert(ino, new);
         self.dir_changed(parent, now);
@@ -421,7 +429,7 @@ impl Tree {
         }
         self.move_to(source, to.0, to.1, now);
         if let Some(ino) = whiteout {
-            let above = Rc::clone(&self.nodes[&from.0].names);
+            let above = Arc::clone(&self.nodes[&from.0].names);
             let names = Names {
                 kind: Kind::CharDevice,
                 perm: 0,
@@ -438,7 +446,7 @@ impl Tree {
                 mtime: now,
                 ctime: now,
             };
-            self.insert(ino, Node { names: Rc::new(names), data: None, ctime: now, charged: 0 });
+            self.insert(ino, Node { names: Arc::new(names), data: None, ctime: now, charged: 0 });
             self.names(from.0).entries.insert(from.1.to_vec(), ino);
         }
     }
@@ -486,7 +494,7 @@ impl Tree {
             names.mtime = time(mtime);
             let node = self.nodes.get_mut(&ino).expect("is there");
             if let Some(data) = node.data.as_mut() {
-                Rc::make_mut(data).mtime = time(mtime);
+                Arc::make_mut(data).mtime = time(mtime);
                 self.wrote.push(ino);
             }
         }
@@ -577,7 +585,7 @@ impl Tree {
         len: u64,
         now: Time,
     ) -> Fails<u64> {
-        let source = Rc::clone(self.file(from.0)?);
+        let source = Arc::clone(self.file(from.0)?);
         let len = len.min(source.size.saturating_sub(from.1));
         let target = self.file(to.0)?;
         if len == 0 {

@@ -88,11 +88,16 @@ impl<'a> Check<'a> {
     /// What the tables or the store say; findings are no errors.
     pub async fn run(mut self) -> Result<(Report, Vec<Fix>)> {
         self.enter(Stage::Chunks);
+        if self.source.view.scan(vec![0]..vec![u8::MAX], 1).await?.is_empty() {
+            // Whoever made it did not live to its first commit; the next one makes the root.
+            return self.close().await;
+        }
         self.read_counters().await?;
         self.read_unknown().await?;
         self.read_snapshots().await?;
         self.read_segments().await?;
         self.read_chunks().await?;
+        self.read_unused().await?;
         self.read_held().await?;
         self.read_smalls().await?;
         self.enter(Stage::Inodes);
@@ -195,6 +200,7 @@ impl<'a> Check<'a> {
             key::ORPHAN,
             key::SEGMENT,
             key::SMALL,
+            key::UNUSED,
             key::SNAPSHOT,
             key::XATTR,
         ];

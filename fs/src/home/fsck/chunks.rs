@@ -95,6 +95,27 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Notes of chunks without references.
+    pub(super) async fn read_unused(&mut self) -> Result<()> {
+        let range = key::range_of_kind(key::UNUSED);
+        let mut cursor = Cursor::new(self.source.view, range, ROWS);
+        while let Some((key, _)) = cursor.next().await? {
+            self.step(1);
+            let Some(id) = key::chunk_of(&key).filter(|_| key.len() == 13) else {
+                self.bad_key(&key);
+                continue;
+            };
+            let detail = match self.rows.chunk_at(id).map(|at| self.rows.chunks[at].refs) {
+                Some(0) => continue,
+                Some(refs) => format!("it has {refs} references"),
+                None => "it is missing".to_owned(),
+            };
+            self.find(Invariant::UnusedNowhere, format_args!("chunk {id}"), detail, &[]);
+            self.fix(Fix::Delete(key::Key::from_slice(&key)));
+        }
+        Ok(())
+    }
+
     pub(super) async fn read_smalls(&mut self) -> Result<()> {
         let range = key::range_of_kind(key::SMALL);
         let mut cursor = Cursor::new(self.source.view, range, LONG_ROWS);

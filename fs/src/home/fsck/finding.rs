@@ -91,6 +91,8 @@ invariants! {
     ChunkReferences, Count, "a chunk with other references than it counts",
         Some("they are counted again");
     ChunkUnused, Leak, "a chunk that nothing refers to", Some("it is freed");
+    UnusedNowhere, Leak, "a note of an unused chunk that is used or missing",
+        Some("it is removed");
     SmallReferences, Count, "a small value with other references than it counts",
         Some("they are counted again");
     SmallUnused, Leak, "a small value that nothing refers to", Some("it is freed");

@@ -28,6 +28,7 @@ mod source;
 mod tests;
 mod tree;
 
+use std::fmt;
 use std::sync::Arc;
 
 use object_store::ObjectStore;
@@ -77,6 +78,20 @@ pub enum Stage {
     Contents,
     /// What snapshots refer to.
     Snapshots,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chunks => "chunks",
+            Self::Inodes => "inodes",
+            Self::Names => "names",
+            Self::Hashes => "hashes",
+            Self::Objects => "objects",
+            Self::Contents => "contents",
+            Self::Snapshots => "snapshots",
+        })
+    }
 }
 
 /// How far a check is.

@@ -332,6 +332,7 @@ impl Patch<'_> {
     async fn free_chunk(&mut self, id: ChunkId) -> Result<bool> {
         let Some(record) = self.chunk(id).await? else { return Ok(false) };
         self.delete(key::chunk(id));
+        self.delete(key::unused(id));
         if record.death != 0 {
             self.delete(key::held(record.death, id));
         }

@@ -21,6 +21,12 @@ pub enum HomesError {
         /// Its name.
         home: String,
     },
+    /// Somebody imports or clones it.
+    #[error("home {home} is being filled by an import or a clone; wait until that has ended")]
+    Filling {
+        /// Its name.
+        home: String,
+    },
     /// It was removed and not brought back.
     #[error("home {home} was removed; `yadokari home restore {home}` brings it back for some days")]
     Removed {
@@ -154,7 +160,7 @@ impl From<HomesError> for Error {
     fn from(error: HomesError) -> Self {
         match error {
             HomesError::NotFound { .. } => ErrorKind::NotFound.into(),
-            HomesError::Exists { .. } => ErrorKind::Exists.into(),
+            HomesError::Exists { .. } | HomesError::Filling { .. } => ErrorKind::Exists.into(),
             HomesError::Removed { .. } | HomesError::Purging { .. } => {
                 ErrorKind::NotPermitted.into()
             }

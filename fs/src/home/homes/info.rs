@@ -80,6 +80,8 @@ impl HomeInfo {
 pub enum HomeState {
     /// It can be opened.
     Live,
+    /// It is being filled by an import or a clone, and not seen before it is whole.
+    Filling,
     /// It was removed and can be brought back.
     Removed,
     /// It is being deleted.

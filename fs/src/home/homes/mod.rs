@@ -36,6 +36,7 @@ use yadokari_store::head::{HeadError, HeadVersion, create_head, find_head, swap_
 
 pub use error::{HomesError, Result};
 pub use info::{HomeDetails, HomeInfo, HomeState, Listing, NewHome, RootAttrs};
+pub use name::check as check_name;
 pub use purge::Purged;
 pub use serve::OwnedHome;
 
@@ -170,15 +171,32 @@ impl Homes {
     /// # Errors
     /// `Exists`, `Removed` where one can still be brought back, `Invalid`, `Full`, `Unavailable`.
     pub async fn create(&self, new: NewHome) -> Result<HomeInfo> {
+        self.create_as(new, State::Live).await
+    }
+
+    /// Makes a home that nobody sees before [`Homes::filled`]. Where its filling ends before,
+    /// whoever needs the name next deletes it, or [`Homes::purge_expired`].
+    ///
+    /// # Errors
+    /// As for [`Homes::create`].
+    pub async fn create_to_fill(&self, new: NewHome) -> Result<HomeInfo> {
+        self.create_as(new, State::Filling).await
+    }
+
+    async fn create_as(&self, new: NewHome, state: State) -> Result<HomeInfo> {
         let name = &new.name;
         name::check(name)?;
         if let Some((record, _)) = self.find(name).await? {
-            return Err(taken(&record));
+            let left_over = record.state == State::Filling;
+            if !left_over || self.purge(name, i64::MAX).await.is_err() {
+                return Err(taken(&record));
+            }
         }
         let volume = volumes::take(&*self.meta, name).await?;
         let now = self.shared.clock.now();
         let root = RootAttrs::new(new.owner_uid, new.owner_gid, new.perm, now);
-        let record = Record::new(name, volume, root, new.quota, now.sec);
+        let mut record = Record::new(name, volume, root, new.quota, now.sec);
+        record.state = state;
         match create_head(&*self.meta, &head_path(name), &record.encode()).await {
             Ok(_) => Ok(record.info()),
             Err(HeadError::Exists(_)) => match self.find(name).await? {
@@ -187,6 +205,23 @@ impl Homes {
             },
             Err(error) => Err(HomesError::head(name, error)),
         }
+    }
+
+    /// A home that was filled, closed and is still owned here is seen from now on.
+    ///
+    /// # Errors
+    /// `Exists` when it is none that was filled, `NotFound`, `Full`, `Unavailable`.
+    pub async fn filled(&self, name: &str, root: RootAttrs, used: Usage) -> Result<HomeInfo> {
+        let change = |record: &mut Record| {
+            if record.state != State::Filling {
+                return Err(taken(record));
+            }
+            record.state = State::Live;
+            record.root = root;
+            record.set_used(used);
+            Ok(())
+        };
+        Ok(self.update(name, change).await?.info())
     }
 
     /// New limits: at once where it is open here, soon where it is open elsewhere.
@@ -298,6 +333,7 @@ impl Homes {
     pub async fn restore(&self, name: &str) -> Result<HomeInfo> {
         let change = |record: &mut Record| match record.state {
             State::Live => Err(HomesError::Exists { home: record.name.clone() }),
+            State::Filling => Err(HomesError::Filling { home: record.name.clone() }),
             State::Purging => Err(HomesError::Purging { home: record.name.clone() }),
             State::Removed { .. } => {
                 record.state = State::Live;

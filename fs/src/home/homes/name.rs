@@ -8,11 +8,11 @@ use super::error::HomesError;
 /// Longest name in bytes: `user@domain` of a directory service fits.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Checks a name.
+/// Checks how a home is to be called.
 ///
 /// # Errors
 /// `Invalid`, with what is wrong.
-pub(super) fn check(name: &str) -> Result<(), HomesError> {
+pub fn check(name: &str) -> Result<(), HomesError> {
     let why = match problem(name) {
         None => return Ok(()),
         Some(why) => why,

@@ -35,31 +35,41 @@ impl Homes {
             let expired = match home.state {
                 HomeState::Live => false,
                 HomeState::Removed => home.restorable_until.is_some_and(|until| now >= until),
-                HomeState::Purging => true,
+                HomeState::Filling | HomeState::Purging => true,
             };
             if !expired {
                 continue;
             }
             match self.purge(&home.name, now).await {
                 Ok(()) => purged.homes.push(home.name),
+                // It is still being filled.
+                Err(HomesError::OwnedElsewhere { .. } | HomesError::Filling { .. })
+                    if home.state == HomeState::Filling => {}
                 Err(error) => purged.failed.push(error),
             }
         }
         Ok(purged)
     }
 
-    /// Removes a home and deletes it at once, for good: one that was made and not filled.
+    /// Removes a home and deletes it at once, for good: one that was not filled whole.
     ///
     /// # Errors
     /// `NotFound`, `OwnedElsewhere`, `Unavailable`.
     pub async fn discard(&self, name: &str) -> Result<()> {
-        self.remove(name).await?;
+        self.close(name).await?;
+        match self.remove(name).await {
+            Ok(_) | Err(HomesError::Filling { .. }) => {}
+            Err(error) => return Err(error),
+        }
         self.purge(name, i64::MAX).await
     }
 
-    async fn purge(&self, name: &str, now: i64) -> Result<()> {
+    pub(super) async fn purge(&self, name: &str, now: i64) -> Result<()> {
         let slot = self.slot(name);
-        let _nobody_opens_it = slot.lock().await;
+        let nobody_opens_it = slot.lock().await;
+        if nobody_opens_it.is_some() && self.read(name).await?.0.state == State::Filling {
+            return Err(HomesError::Filling { home: name.to_owned() });
+        }
         let claim = owner::claim(self.heartbeat(name).await?, name, false).await?;
         let purged = self.purge_claimed(name, now, &claim).await;
         match &purged {

@@ -25,6 +25,8 @@ struct Versioned {
 pub(super) enum State {
     /// It can be opened.
     Live,
+    /// Somebody fills it for the first time; nobody else sees it before it is whole.
+    Filling,
     /// It can be brought back.
     Removed {
         /// Seconds since 1970.
@@ -129,23 +131,36 @@ impl Record {
         let home = self.name.clone();
         match self.state {
             State::Live => Ok(()),
+            State::Filling => Err(HomesError::Filling { home }),
             State::Removed { at } => Err(HomesError::Removed { home, at }),
             State::Purging => Err(HomesError::Purging { home }),
         }
     }
 
-    /// Whether its contents are to be deleted. A clock that went back makes nothing expire.
+    /// Fails unless it is the home that was made with `volume`, to be filled.
+    pub fn require_filling(&self, volume: u32) -> Result<(), HomesError> {
+        if self.state == State::Filling && self.volume == volume {
+            return Ok(());
+        }
+        self.require_live()?;
+        Err(HomesError::Exists { home: self.name.clone() })
+    }
+
+    /// Whether its contents are to be deleted, where nobody owns it. A clock that went back makes
+    /// nothing expire.
     pub fn is_expired(&self, now: i64) -> bool {
         match self.state {
             State::Live => false,
             State::Removed { at } => now.saturating_sub(at) >= RESTORABLE_SECONDS,
-            State::Purging => true,
+            // Whoever filled it is gone.
+            State::Filling | State::Purging => true,
         }
     }
 
     pub fn info(&self) -> HomeInfo {
         let (state, removed_at) = match self.state {
             State::Live => (HomeState::Live, None),
+            State::Filling => (HomeState::Filling, None),
             State::Removed { at } => (HomeState::Removed, Some(at)),
             State::Purging => (HomeState::Purging, None),
         };
@@ -197,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_head_reads_back_in_every_state() {
-        for state in [State::Live, State::Removed { at: -3 }, State::Purging] {
+        for state in [State::Live, State::Filling, State::Removed { at: -3 }, State::Purging] {
             let record = Record { state, ..record() };
             assert_eq!(Record::decode("ada", &record.encode()).unwrap(), record);
         }

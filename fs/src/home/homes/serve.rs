@@ -51,8 +51,25 @@ impl Homes {
     /// # Errors
     /// `NotFound`, `Removed`, `OwnedElsewhere`, `Invalid`, `Home`, `Unavailable`, `Corrupt`.
     pub async fn open(self: &Arc<Self>, name: &str, take_over: bool) -> Result<Arc<OwnedHome>> {
+        self.open_if(name, take_over, Record::require_live).await
+    }
+
+    /// Opens a home that was just made with `volume`, to be filled.
+    ///
+    /// # Errors
+    /// As for [`Homes::open`]; `Exists` where it is another one by now.
+    pub async fn open_to_fill(self: &Arc<Self>, name: &str, volume: u32) -> Result<Arc<OwnedHome>> {
+        self.open_if(name, false, |record| record.require_filling(volume)).await
+    }
+
+    async fn open_if(
+        self: &Arc<Self>,
+        name: &str,
+        take_over: bool,
+        can: impl Fn(&Record) -> Result<()>,
+    ) -> Result<Arc<OwnedHome>> {
         // Nothing is claimed, and nothing remembered, for a home that does not exist.
-        self.read(name).await?.0.require_live()?;
+        can(&self.read(name).await?.0)?;
         let slot = self.slot(name);
         let mut slot = slot.lock().await;
         if let Some(open) = &*slot
@@ -62,7 +79,7 @@ impl Homes {
         }
         *slot = None;
         let claim = Arc::new(owner::claim(self.heartbeat(name).await?, name, take_over).await?);
-        match self.open_claimed(name, &claim).await {
+        match self.open_claimed(name, &claim, can).await {
             Ok(home) => {
                 let pause = self.options.heartbeat.timing.ttl * HEAD_LOOK_TTLS;
                 let guard = guard(Arc::downgrade(self), home.clone(), Arc::clone(&claim), pause);
@@ -78,10 +95,15 @@ impl Homes {
         }
     }
 
-    async fn open_claimed(&self, name: &str, claim: &Arc<Claim>) -> Result<Home> {
+    async fn open_claimed(
+        &self,
+        name: &str,
+        claim: &Arc<Claim>,
+        can: impl Fn(&Record) -> Result<()>,
+    ) -> Result<Home> {
         // Only now that nobody else can remove it.
         let (record, _) = self.read(name).await?;
-        record.require_live()?;
+        can(&record)?;
         let opened = Home::open(self.open_home(&record, Arc::clone(claim) as Arc<dyn Tenure>));
         opened.await.map_err(|source| HomesError::opening(name, source))
     }

@@ -15,6 +15,7 @@ use crate::home::commit::Ledger;
 use crate::home::core::Core;
 use crate::home::error::{Error, ErrorKind, Result};
 use crate::home::key;
+use crate::home::mutants::{self, Mutant};
 use crate::home::types::Ino;
 
 /// Snapshots of a home, of all origins: what its tables' manifest lists.
@@ -54,7 +55,9 @@ impl Core {
                 return Err(ErrorKind::NoSpace.into());
             }
         }
-        self.sync().await?;
+        if !mutants::is(Mutant::SnapshotWithoutSync) {
+            self.sync().await?;
+        }
         let (made, told) = oneshot::channel();
         *self.snapshots.wanted.lock() = Some(Wanted { name, origin, made });
         self.wake.notify_one();
@@ -125,11 +128,21 @@ impl Core {
     /// # Errors
     /// What the tables say; to be tried again.
     pub async fn finish_making(&self, before: u64) -> Result<()> {
+        for (txn, mut record) in self.snapshots.phase(Phase::Made) {
+            // Whoever read it is gone.
+            if txn <= before && record.origin == Origin::Export {
+                record.phase = Phase::Going;
+                self.put_snapshot(txn, record);
+                self.tell_of_snapshots(None);
+            }
+        }
         for (txn, mut record) in self.snapshots.phase(Phase::Making) {
             if txn > before {
                 continue;
             }
-            match self.table.kept(&SnapshotRecord::kept_name(txn)).await? {
+            // What an export was making has nobody left who reads it.
+            let read = record.origin != Origin::Export;
+            match self.table.kept(&SnapshotRecord::kept_name(txn)).await?.filter(|_| read) {
                 Some(kept) => {
                     let reader = self.table.open_kept(kept).await?;
                     record.root = reader.get(&key::inode(Ino::ROOT)).await?.unwrap_or_default();

@@ -24,6 +24,8 @@ pub enum Phase {
 /// Who made a snapshot, and so what ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
+    /// An export that reads it; it does not outlive the daemon.
+    Export,
     /// A command; it stays until a command removes it.
     Command,
     /// The schedule, each hour.
@@ -39,6 +41,7 @@ impl Origin {
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
+            Self::Export => "export",
             Self::Command => "command",
             Self::Hourly => "hourly",
             Self::Daily => "daily",
@@ -85,6 +88,7 @@ impl SnapshotRecord {
             Origin::Hourly => 2,
             Origin::Daily => 3,
             Origin::Weekly => 4,
+            Origin::Export => 5,
         });
         w.time(self.created);
         w.u32(self.volume);
@@ -115,6 +119,7 @@ impl SnapshotRecord {
             2 => Origin::Hourly,
             3 => Origin::Daily,
             4 => Origin::Weekly,
+            5 => Origin::Export,
             other => return Err(r.bad(format_args!("origin {other}"))),
         };
         let created = r.time()?;

@@ -32,7 +32,7 @@ impl Keep {
 
     fn of(self, origin: Origin) -> u32 {
         match origin {
-            Origin::Command => 0,
+            Origin::Export | Origin::Command => 0,
             Origin::Hourly => self.hourly,
             Origin::Daily => self.daily,
             Origin::Weekly => self.weekly,
@@ -98,7 +98,7 @@ fn is_due(kind: Origin, snapshots: &[SnapshotInfo], changed: u64, born: Time, no
 
 fn period(kind: Origin, sec: i64) -> i64 {
     match kind {
-        Origin::Command | Origin::Hourly => sec.div_euclid(HOUR),
+        Origin::Export | Origin::Command | Origin::Hourly => sec.div_euclid(HOUR),
         Origin::Daily => sec.div_euclid(DAY),
         Origin::Weekly => (sec - MONDAY).div_euclid(7 * DAY),
     }

@@ -247,7 +247,9 @@ impl Snapshot {
             return Ok(pieces);
         }
         let fetched = self.core.patient(reader.fetch(&self.core.table, &parts)).await;
-        let fetched = fetched.map_err(|error| self.gone_or(error))?;
+        let at = || format!("snapshot {}, inode {ino} from byte {offset}", self.info.name);
+        let fetched =
+            fetched.map_err(|error| self.gone_or(error.in_place(&self.core.name, at())))?;
         fetched.ok_or_else(|| {
             let (home, name) = (&self.core.name, &self.info.name);
             self.gone_or(Error::corrupt(format_args!(

@@ -11,6 +11,7 @@ use slatedb::{DbReader, DbReaderMode};
 use slatedb_common::clock::SystemClock;
 use uuid::Uuid;
 
+use super::seal::SealStore;
 use super::{Table, TableReader, explain};
 use crate::home::error::{Error, ErrorKind, Result};
 
@@ -29,7 +30,7 @@ async fn list(admin: &Admin, path: &str) -> Result<Vec<(String, Uuid)>> {
 /// # Errors
 /// `Unavailable`, `Corrupt`.
 pub async fn checkpoints(store: &Arc<dyn ObjectStore>, path: &str) -> Result<Vec<(String, Uuid)>> {
-    list(&admin(store, path).build(), path).await
+    list(&admin(&SealStore::over(Arc::clone(store)), path).build(), path).await
 }
 
 impl Table {
@@ -157,7 +158,7 @@ impl TableReader {
     /// `Corrupt` where it is not kept, `Unavailable`.
     pub async fn open_kept(store: Arc<dyn ObjectStore>, path: &str, id: Uuid) -> Result<Self> {
         let options = DbReaderOptions { skip_wal_replay: true, ..DbReaderOptions::default() };
-        let reader = DbReader::builder(path, store)
+        let reader = DbReader::builder(path, SealStore::over(store))
             .with_options(options)
             .with_reader_mode(DbReaderMode::Checkpoint(id))
             .with_db_cache_disabled()

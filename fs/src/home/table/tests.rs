@@ -21,7 +21,7 @@ fn batch(key: &str, value: &str) -> Batch {
 }
 
 async fn open(store: &Arc<dyn ObjectStore>) -> Table {
-    let shared = TableShared::new(8 << 20);
+    let shared = TableShared::new(8 << 20, Arc::new(crate::home::SystemClock));
     Table::open(Arc::clone(store), PATH, &shared, TableOptions::default()).await.expect("open")
 }
 
@@ -129,7 +129,7 @@ async fn a_second_writer_fences_the_first_for_ever() {
 async fn another_epoch_than_the_expected_one_is_refused_and_disturbs_nobody() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let living = open(&store).await;
-    let shared = TableShared::new(8 << 20);
+    let shared = TableShared::new(8 << 20, Arc::new(crate::home::SystemClock));
     let expected_epoch = Some(living.epoch() - 1);
     let options = TableOptions { expected_epoch, seed: None };
     let refused = Table::open(Arc::clone(&store), PATH, &shared, options).await;

@@ -15,9 +15,11 @@ use slatedb::config::{
     GarbageCollectorOptions,
 };
 use slatedb::{CompactorBuilder, Db, GarbageCollectorBuilder};
+use slatedb_common::clock::SystemClock;
 use tokio::task::JoinHandle;
 
 use super::Current;
+use super::clock::TableClock;
 
 /// The task looks this often whether there is something to do.
 const TICK: Duration = Duration::from_millis(250);
@@ -42,6 +44,10 @@ struct Inner {
     path: String,
     store: Arc<dyn ObjectStore>,
     db: Current,
+    clock: Arc<TableClock>,
+    /// What names and pauses are drawn from, where they are to be the same in every run.
+    seed: Option<u64>,
+    rounds: AtomicU64,
     running: AtomicBool,
     stopped: AtomicBool,
     writes: AtomicU64,
@@ -55,11 +61,20 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Upkeep {
-    pub fn new(path: &str, store: Arc<dyn ObjectStore>, db: Current) -> Self {
+    pub fn new(
+        path: &str,
+        store: Arc<dyn ObjectStore>,
+        db: Current,
+        clock: Arc<TableClock>,
+        seed: Option<u64>,
+    ) -> Self {
         let inner = Arc::new(Inner {
             path: path.to_owned(),
             store,
             db,
+            clock,
+            seed,
+            rounds: AtomicU64::new(0),
             running: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             writes: AtomicU64::new(0),
@@ -138,13 +153,15 @@ impl Inner {
             }),
             ..CompactorOptions::default()
         };
-        let compactor = Arc::new(
-            CompactorBuilder::new(self.path.as_str(), Arc::clone(&self.store))
-                .with_options(options)
-                .build(),
-        );
+        let mut builder = CompactorBuilder::new(self.path.as_str(), Arc::clone(&self.store))
+            .with_system_clock(self.clock())
+            .with_options(options);
+        if let Some(seed) = self.next_seed() {
+            builder = builder.with_seed(seed);
+        }
+        let compactor = Arc::new(builder.build());
         let running = Arc::clone(&compactor);
-        let task = tokio::spawn(async move { running.run().await });
+        let mut task = tokio::spawn(async move { running.run().await });
         for _ in 0..ROUNDS_MAX {
             tokio::time::sleep(TICK).await;
             let refreshed = db.refresh_manifest().await;
@@ -157,10 +174,16 @@ impl Inner {
                 break;
             }
         }
-        if let Err(error) = compactor.stop().await {
-            tracing::debug!(tables = %self.path, %error, "compaction ended badly");
-        }
-        match task.await {
+        let ended = loop {
+            if let Err(error) = compactor.stop().await {
+                tracing::debug!(tables = %self.path, %error, "compaction ended badly");
+            }
+            // One that was still starting did not hear it.
+            if let Ok(ended) = tokio::time::timeout(TICK, &mut task).await {
+                break ended;
+            }
+        };
+        match ended {
             Ok(Err(error)) => tracing::debug!(tables = %self.path, %error, "compaction failed"),
             _ => drop(db.refresh_manifest().await),
         }
@@ -179,10 +202,22 @@ impl Inner {
             compactions_options: Some(each),
             ..GarbageCollectorOptions::default()
         };
-        GarbageCollectorBuilder::new(self.path.as_str(), Arc::clone(&self.store))
-            .with_options(options)
-            .build()
-            .run_gc_once()
-            .await;
+        let mut builder = GarbageCollectorBuilder::new(self.path.as_str(), Arc::clone(&self.store))
+            .with_system_clock(self.clock())
+            .with_options(options);
+        if let Some(seed) = self.next_seed() {
+            builder = builder.with_seed(seed);
+        }
+        builder.build().run_gc_once().await;
+    }
+
+    fn clock(&self) -> Arc<dyn SystemClock> {
+        Arc::clone(&self.clock) as Arc<dyn SystemClock>
+    }
+
+    fn next_seed(&self) -> Option<u64> {
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed);
+        // Names must differ between rounds, and from those of the writer itself.
+        Some(self.seed?.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(round + 1))
     }
 }
