@@ -36,6 +36,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         return Ok(NO_LIMIT);
     }
     let (number, written) = split(text);
+    if number.is_empty() {
+        return Err(format!("not a size: {help}"));
+    }
     let unit = written.to_ascii_lowercase();
     let factor = match unit.as_str() {
         "" | "b" => Some(1),
@@ -59,6 +62,9 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
         return Ok(NO_LIMIT);
     }
     let (number, unit) = split(text);
+    if number.is_empty() {
+        return Err(format!("not a count: {help}"));
+    }
     let unit = unit.to_ascii_lowercase();
     let factor = if unit.is_empty() { Some(1) } else { lookup(&DECIMAL, &unit) };
     let factor = factor.ok_or_else(|| format!("unknown unit `{unit}`: {help}"))?;
@@ -72,6 +78,9 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let help = "write a time like 500ms, 5s, 2m, 1h or 14d";
     let (number, unit) = split(text);
+    if number.is_empty() {
+        return Err(format!("not a time: {help}"));
+    }
     let factor_ms = match unit.to_ascii_lowercase().as_str() {
         "ms" => 1,
         "s" => 1_000,

@@ -44,8 +44,8 @@ use yadokari_store::fault::FaultPlan;
 
 /// How long `make test-long` goes on.
 const LONG: Duration = Duration::from_secs(600);
-/// What `make test` runs: about half a minute.
-const SEEDS: std::ops::Range<u64> = 0..1200;
+/// What `make test` runs: about a minute, beside the other tests.
+const SEEDS: std::ops::Range<u64> = 0..800;
 
 fn is_long() -> bool {
     std::env::var_os("YADOKARI_TEST_LONG").is_some()
