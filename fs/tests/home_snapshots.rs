@@ -68,7 +68,7 @@ impl Bed {
         assert!(report.clean, "{report}");
     }
 
-    async fn is_clean_closed(self) -> fsck::Report {
+    async fn close_and_check(self) -> fsck::Report {
         self.home.close().await.expect("closes");
         let store: Arc<dyn ObjectStore> = self.store;
         let options = Options { verify_data: true, in_use: false };
@@ -188,8 +188,8 @@ async fn a_snapshot_shows_the_home_as_it_was_whatever_happens_to_it_later() {
         assert!(again == before, "the snapshot changed by opening the home again");
         bed.is_clean().await;
     }
-    lost.is_clean_closed().await;
-    bed.is_clean_closed().await;
+    lost.close_and_check().await;
+    bed.close_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -248,7 +248,7 @@ async fn what_only_snapshots_hold_is_counted_apart_and_free_when_they_are_remove
         tokio::time::sleep(Duration::from_millis(500)).await;
         waited += 1;
     }
-    let report = bed.is_clean_closed().await;
+    let report = bed.close_and_check().await;
     assert_eq!((report.totals.chunks, report.totals.snapshots), (0, 0));
 }
 
@@ -270,7 +270,7 @@ async fn restoring_from_a_snapshot_stores_nothing_again() {
     bed.is_clean().await;
     bed.home.remove_snapshot("s").await.expect("removes");
     assert_eq!(read_all(&bed.home, back).await, noise(1, 600_000));
-    bed.is_clean_closed().await;
+    bed.close_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,7 +289,7 @@ async fn names_of_snapshots_are_taken_once_and_come_free_again() {
     let gone = first.lookup(Ino::ROOT, &name("x")).await.expect_err("is gone");
     assert!(matches!(gone.kind(), ErrorKind::Stale));
     bed.snapshot("a").await;
-    bed.is_clean_closed().await;
+    bed.close_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -321,7 +321,7 @@ async fn the_cleaner_moves_what_snapshots_hold_and_they_find_it() {
     for (number, ino) in inos.iter().enumerate() {
         assert_eq!(read_kept(&kept, *ino).await, noise(number as u64, 100_000), "f{number}");
     }
-    bed.is_clean_closed().await;
+    bed.close_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -350,7 +350,7 @@ async fn a_hundred_snapshots_are_whole_and_their_removal_frees_what_each_held() 
         let kept = bed.home.snapshot(&format!("s{number}")).expect("is there");
         assert_eq!(read_kept(&kept, ino).await, noise(number, 20_000));
     }
-    bed.is_clean_closed().await;
+    bed.close_and_check().await;
 }
 
 impl Bed {
@@ -425,7 +425,7 @@ async fn a_crash_while_a_snapshot_is_made_or_removed_leaves_it_whole_or_gone() {
             names.push(snapshot.name);
         }
         seen.insert(names.join(" "));
-        lost.is_clean_closed().await;
+        lost.close_and_check().await;
     }
     assert!(seen.contains("old"), "{seen:?}");
 }

@@ -114,9 +114,9 @@ impl Tree {
 
     /// The inode at a path from the root; the empty path is the root.
     pub fn at(&self, path: &str) -> Option<u64> {
-        let parts = path.split('/').filter(|part| !part.is_empty());
-        parts.fold(Some(1), |dir, name| {
-            self.nodes.get(&dir?)?.names.entries.get(name.as_bytes()).copied()
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        parts.try_fold(1, |dir, name| {
+            self.nodes.get(&dir)?.names.entries.get(name.as_bytes()).copied()
         })
     }
 
