@@ -56,7 +56,7 @@ impl Adapter {
     }
 
     fn request(&self, op: &'static str, number: INodeNo) -> Result<Request> {
-        let target = self.runner.view.target(number.0)?;
+        let target = self.runner.view.living(number.0)?;
         Ok(Request { op, number: number.0, target, bytes: 0 })
     }
 

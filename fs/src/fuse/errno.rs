@@ -8,7 +8,7 @@ use crate::home::{Error, ErrorKind};
 pub fn errno(error: &Error) -> Errno {
     let code = match error.kind() {
         ErrorKind::NotFound => libc::ENOENT,
-        ErrorKind::Stale | ErrorKind::Fenced => libc::ESTALE,
+        ErrorKind::Stale | ErrorKind::Fenced | ErrorKind::OwnedElsewhere(_) => libc::ESTALE,
         ErrorKind::Exists => libc::EEXIST,
         ErrorKind::NotDir => libc::ENOTDIR,
         ErrorKind::IsDir => libc::EISDIR,
@@ -43,6 +43,7 @@ pub fn is_fault(error: &Error) -> bool {
             | ErrorKind::Newer(_)
             | ErrorKind::Corrupt(_)
             | ErrorKind::Fenced
+            | ErrorKind::OwnedElsewhere(_)
             | ErrorKind::Closed
     )
 }

@@ -77,6 +77,7 @@ pub use types::*;
 use self::core::Core;
 use self::dirty::Budget;
 use self::reader::DataCache;
+use self::state::Inode;
 use self::table::TableShared;
 
 /// Settings of all homes of a process. Sizes in bytes.
@@ -188,6 +189,15 @@ pub struct HomeStats {
     pub transaction: u64,
     /// Transactions up to this one survive anything.
     pub durable_transaction: u64,
+}
+
+/// What a home had acknowledged and could not keep when it ended.
+#[derive(Clone, Debug)]
+pub struct Unkept {
+    /// Inodes with changes that are not durable.
+    pub inodes: Vec<Ino>,
+    /// From here on inode numbers are known to nobody else, and are given again.
+    pub free_from: Ino,
 }
 
 /// How often a read looks again because what it found was moved or freed meanwhile.
@@ -354,6 +364,7 @@ impl Home {
             if let Some(pieces) = self.core.reader.try_fetch(&parts) {
                 return Ok(pieces);
             }
+            self.core.admitted().await?;
             let fetched = self.core.reader.fetch(&self.core.table, &parts);
             let at = |error: Error| {
                 error.in_place(&self.core.name, format_args!("inode {ino} from byte {offset}"))
@@ -548,6 +559,39 @@ impl Home {
     /// is lost to its users.
     pub fn fence(&self) {
         self.core.fail(&ErrorKind::Fenced.into());
+    }
+
+    /// Why it answers nothing any more, where that is so. Never waits.
+    #[must_use]
+    pub fn failed(&self) -> Option<Error> {
+        self.core.state.lock().failed.clone()
+    }
+
+    /// Waits until it answers nothing any more, or is gone. Does not keep it open.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut durable = self.core.durable.subscribe();
+        async move {
+            let _gone = durable.wait_for(|durable| durable.failed.is_some()).await;
+        }
+    }
+
+    /// What is lost when it ends now.
+    #[must_use]
+    pub fn unkept(&self) -> Unkept {
+        let durable = self.core.durable.borrow().txn;
+        let state = self.core.state.lock();
+        let lost = |inode: &Inode| {
+            inode.changed > durable || inode.file.as_ref().is_some_and(|f| f.durable.is_some())
+        };
+        let inodes = state.inodes.iter().filter(|(_, inode)| lost(inode)).map(|(ino, _)| *ino);
+        let free_from = Ino(self.core.free_ino[1].load(Ordering::Acquire));
+        Unkept { inodes: inodes.collect(), free_from }
+    }
+
+    /// The epoch of its tables: one higher with every opening, by whomever.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.core.table.epoch()
     }
 
     /// Takes no more changes, commits everything and gives the home up. Idempotent.

@@ -41,6 +41,11 @@ impl View {
             Target::Inside(at, ino) => {
                 let open = at.home().await?;
                 let attr = open.home.lookup(at.client(), ino, name).await?;
+                if at.slot.lost().is_gone(attr.ino) {
+                    // Another file has the number of one that the kernel still knows.
+                    open.home.forget(at.client(), attr.ino, 1);
+                    return Err(ErrorKind::Stale.into());
+                }
                 at.referred(attr.ino);
                 Ok(self.node(&at, attr))
             }
@@ -221,7 +226,7 @@ impl View {
     /// # Errors
     /// `Stale`.
     pub fn pair(&self, a: u64, b: u64) -> Result<Pair> {
-        Ok(match (self.target(a)?, self.target(b)?) {
+        Ok(match (self.living(a)?, self.living(b)?) {
             (Target::Inside(at, a), Target::Inside(other, b))
                 if at.slot.volume == other.slot.volume =>
             {
@@ -360,7 +365,8 @@ impl View {
         let Target::Inside(at, ino) = target else {
             return Ok(());
         };
-        at.home().await?.home.fsync(ino).await
+        at.home().await?.home.fsync(ino).await?;
+        at.slot.lost().check(ino)
     }
 
     /// Sets an extended attribute.
