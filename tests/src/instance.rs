@@ -60,6 +60,18 @@ impl Instance {
     /// # Errors
     /// With the end of its log.
     pub fn start_with(kind: StoreKind, options: Options) -> Result<Self> {
+        Self::start_at(|data| kind.fresh(data), options)
+    }
+
+    /// Starts on a store that is there, beside whoever uses it, and waits for `ready`.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub fn start_on(store: &str, options: Options) -> Result<Self> {
+        Self::start_at(|_| Ok(store.to_owned()), options)
+    }
+
+    fn start_at(store: impl FnOnce(&Path) -> Result<String>, options: Options) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "these tests mount: run them as root");
         let scratch = tempfile::Builder::new().prefix("yadokari-test-").tempdir()?;
         // Every directory above a home must be searchable for its user.
@@ -67,7 +79,7 @@ impl Instance {
         let mount = scratch.path().join("home");
         std::fs::create_dir(&mount)?;
         let data = scratch.path().join("data");
-        let store = if is_plain() { String::new() } else { kind.fresh(&data)? };
+        let store = if is_plain() { String::new() } else { store(&data)? };
         let mut instance = Self { mount, store, scratch, options, child: None };
         instance.restart()?;
         Ok(instance)
@@ -147,6 +159,28 @@ impl Instance {
         }
     }
 
+    /// SIGSTOP: it does nothing any more, and is not gone.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(rustix::process::Signal::STOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(rustix::process::Signal::CONT)
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        let pid = self.pid().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(rustix::process::Pid::from_raw).context("it runs")?;
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
     /// SIGTERM; wants exit code 0 and the mount gone.
     ///
     /// # Errors
@@ -219,10 +253,16 @@ impl Instance {
         Ok(())
     }
 
+    /// All that the daemon has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
     /// The end of the daemon's log.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        process::tail(&std::fs::read_to_string(self.log_path()).unwrap_or_default())
+        process::tail(&self.log())
     }
 
     fn log_path(&self) -> PathBuf {

@@ -17,6 +17,7 @@ pub mod process;
 pub mod slapd;
 pub mod stores;
 pub mod tree;
+pub mod trouble;
 pub mod user;
 pub mod wait;
 
