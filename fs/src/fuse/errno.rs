@@ -35,7 +35,7 @@ pub fn errno(error: &Error) -> Errno {
     Errno::from_i32(code)
 }
 
-/// Whether an operator must hear of it; everything else is normal work.
+/// Whether an operator must hear of it; everything else is normal work, or was told already.
 pub fn is_fault(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -43,7 +43,6 @@ pub fn is_fault(error: &Error) -> bool {
             | ErrorKind::Newer(_)
             | ErrorKind::Corrupt(_)
             | ErrorKind::Fenced
-            | ErrorKind::OwnedElsewhere(_)
             | ErrorKind::Closed
     )
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -25,6 +25,9 @@ const SPACE_LOOK: Duration = Duration::from_secs(10);
 const SHOW_WAIT: Duration = Duration::from_secs(2);
 /// A listing waits this long for the store before it shows what the last one showed.
 const LIST_WAIT: Duration = Duration::from_secs(3);
+/// After a listing that was not answered, those that follow do not wait for so long: a reader of
+/// a directory asks several times.
+const SILENT_FOR: Duration = Duration::from_secs(5);
 /// How often expired homes are looked for: they had a week.
 const PURGE_LOOK: Duration = Duration::from_secs(3600);
 /// Permission bits of a new home: nobody else's business.
@@ -37,6 +40,8 @@ pub struct StoreRecords {
     space: Arc<Mutex<Option<Space>>>,
     seen: Mutex<HashMap<String, Head>>,
     listed: Mutex<Option<Vec<Head>>>,
+    /// Until then the store counts as one that answers no listing.
+    silent_until: Mutex<Option<Instant>>,
     /// Homes that this process has owned: what it lost since is not taken over again.
     owned: Mutex<HashSet<String>>,
     /// Why the free space could not be asked for.
@@ -67,6 +72,7 @@ impl StoreRecords {
             space,
             seen: Mutex::default(),
             listed: Mutex::default(),
+            silent_until: Mutex::default(),
             owned: Mutex::default(),
             space_trouble,
             tasks,
@@ -121,19 +127,18 @@ impl Records for StoreRecords {
     }
 
     async fn list(&self) -> Result<Vec<Head>> {
-        let listing = match tokio::time::timeout(LIST_WAIT, self.homes.list()).await {
-            Ok(listing) => listing,
-            Err(_elapsed) => {
-                let last = self.listed.lock().clone();
-                match last {
-                    Some(last) => return Ok(last),
-                    None => self.homes.list().await,
+        let last = self.listed.lock().clone();
+        let silent = self.silent_until.lock().is_some_and(|until| Instant::now() < until);
+        let listing = match last {
+            None => self.homes.list().await?,
+            Some(last) if silent => return Ok(last),
+            Some(last) => match tokio::time::timeout(LIST_WAIT, self.homes.list()).await {
+                Ok(Ok(listing)) => listing,
+                Ok(Err(_)) | Err(_) => {
+                    *self.silent_until.lock() = Some(Instant::now() + SILENT_FOR);
+                    return Ok(last);
                 }
-            }
-        };
-        let listing = match listing {
-            Ok(listing) => listing,
-            Err(error) => return self.listed.lock().clone().ok_or_else(|| error.into()),
+            },
         };
         let mut heads: Vec<Head> =
             listing.homes.iter().filter(|info| info.is_live()).map(head).collect();
@@ -157,7 +162,9 @@ impl Records for StoreRecords {
     }
 
     async fn create(&self, new: NewHome) -> Result<Head> {
-        Ok(head(&self.homes.create(new_home(new)).await?))
+        let made = self.homes.create(new_home(new)).await?;
+        self.silent_until.lock().take();
+        Ok(head(&made))
     }
 
     async fn begin(&self, new: NewHome) -> Result<(Head, Home)> {

@@ -121,13 +121,13 @@ impl Heartbeat {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let trouble = self.inner.trouble.lock();
-        let Trouble { since, why } = trouble.as_ref()?;
+        let Trouble { since, what, why } = trouble.as_ref()?;
         let seconds = self.inner.now().saturating_sub(*since).as_secs();
         let rest = match self.is_valid() {
             true => "",
             false => "; changes wait until it does, and other nodes may take the homes over",
         };
-        Some(format!("the store does not answer for {seconds} s: {why}{rest}"))
+        Some(format!("the store {what} for {seconds} s: {why}{rest}"))
     }
 
     /// Ends all claims and removes the object. For after they were released.
@@ -158,6 +158,8 @@ impl Drop for Heartbeat {
 #[derive(Debug)]
 struct Trouble {
     since: Duration,
+    /// The store `fails` or `does not answer`.
+    what: &'static str,
     why: String,
 }
 
@@ -281,7 +283,7 @@ impl Pulse {
     /// Says once when renewals begin to fail, and once when they work again.
     fn note(&self, began: Duration, renewal: Result<Result<(), HeadError>, Elapsed>) {
         let interval = self.options.timing.interval;
-        let why = match renewal {
+        let (what, why) = match renewal {
             Ok(Ok(())) => {
                 if let Some(over) = self.trouble.lock().take() {
                     let seconds = self.now().saturating_sub(over.since).as_secs();
@@ -291,10 +293,12 @@ impl Pulse {
             }
             Ok(Err(error)) => {
                 let source = std::error::Error::source(&error);
-                source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+                let why = source.map_or_else(|| error.to_string(), |s| format!("{error}: {s}"));
+                ("fails", why)
             }
             Err(_elapsed) => {
-                format!("the heartbeat was not written within {} s", interval.as_secs())
+                let seconds = interval.as_secs();
+                ("does not answer", format!("the heartbeat was not written within {seconds} s"))
             }
         };
         let mut trouble = self.trouble.lock();
@@ -302,7 +306,7 @@ impl Pulse {
             tracing::warn!(why, "the heartbeat was not renewed; trying again");
         }
         let since = trouble.as_ref().map_or(began, |trouble| trouble.since);
-        *trouble = Some(Trouble { since, why });
+        *trouble = Some(Trouble { since, what, why });
     }
 
     /// Looks after claims: after a lapse all must be confirmed; now and then each is looked at,
