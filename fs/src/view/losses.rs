@@ -5,13 +5,11 @@
 //! another file.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::slot::Attachment;
 use crate::home::{Error, ErrorKind, Ino, Result, Unkept};
 
 /// The kernel does not say through which descriptor a file is synced. From the first that heard
@@ -34,16 +32,14 @@ struct Lost {
 }
 
 impl Losses {
-    /// Notes what an ended home could not keep; gives of how many inodes.
-    pub fn note(&self, unkept: &Unkept, attachments: &[Arc<Attachment>]) -> usize {
+    /// Notes what an ended home could not keep of the inodes that kernels refer to: nobody else
+    /// has a descriptor.
+    pub fn note(&self, unkept: &Unkept, referred: &HashSet<Ino>) {
         let mut lost = self.lost.lock();
-        for attachment in attachments {
-            let referred = attachment.referred_inos();
-            lost.gone.extend(referred.into_iter().filter(|ino| *ino >= unkept.free_from));
-        }
-        lost.unkept.extend(unkept.inodes.iter().map(|ino| (*ino, None)));
+        lost.gone.extend(referred.iter().filter(|ino| **ino >= unkept.free_from));
+        let inodes = unkept.inodes.iter().filter(|ino| referred.contains(ino));
+        lost.unkept.extend(inodes.map(|ino| (*ino, None)));
         self.any.store(!lost.gone.is_empty() || !lost.unkept.is_empty(), Ordering::Release);
-        unkept.inodes.len()
     }
 
     /// Whether the inode that a kernel calls `ino` is no more, whoever has the number now.
@@ -98,10 +94,23 @@ mod tests {
     fn a_loss_is_told_until_the_kernel_forgets_the_inode() {
         let losses = Losses::default();
         assert!(losses.check(Ino(7)).is_ok());
-        losses.note(&Unkept { inodes: vec![Ino(7)], free_from: Ino(100) }, &[]);
+        let unkept = Unkept { inodes: vec![Ino(7), Ino(9)], free_from: Ino(100) };
+        losses.note(&unkept, &HashSet::from([Ino(7), Ino(8)]));
         assert!(losses.check(Ino(7)).is_err() && losses.check(Ino(7)).is_err());
-        assert!(losses.check(Ino(8)).is_ok());
+        assert!(losses.check(Ino(8)).is_ok() && losses.check(Ino(9)).is_ok());
+        assert!(!losses.is_gone(Ino(7)));
         losses.forget(Ino(7));
         assert!(losses.check(Ino(7)).is_ok());
+    }
+
+    #[test]
+    fn an_inode_that_was_made_and_lost_is_gone_until_the_kernel_forgets_it() {
+        let losses = Losses::default();
+        let unkept = Unkept { inodes: vec![Ino(100)], free_from: Ino(100) };
+        losses.note(&unkept, &HashSet::from([Ino(99), Ino(100)]));
+        assert!(losses.check_gone(Ino(99)).is_ok());
+        assert!(matches!(losses.check_gone(Ino(100)), Err(Error(ErrorKind::Stale))));
+        losses.forget(Ino(100));
+        assert!(losses.check_gone(Ino(100)).is_ok() && losses.check(Ino(100)).is_ok());
     }
 }

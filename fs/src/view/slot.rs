@@ -235,7 +235,10 @@ impl Slot {
             if same {
                 let why = open.home.failed().map(|error| error.to_string()).unwrap_or_default();
                 let attachments = slot.attachments.lock().clone();
-                let inodes = slot.lost.note(&open.home.unkept(), &attachments);
+                let unkept = open.home.unkept();
+                let referred = attachments.iter().flat_map(|at| at.referred_inos()).collect();
+                slot.lost.note(&unkept, &referred);
+                let inodes = unkept.inodes.len();
                 slot.epoch.store(open.home.epoch(), Ordering::Release);
                 *slot.trouble.lock() = Some(why.clone());
                 *slot.open.write() = None;
