@@ -20,6 +20,8 @@ use yadokari_tests::{is_long, process, wait};
 const AWAY: Duration = Duration::from_secs(10);
 const AWAY_LONG: Duration = Duration::from_secs(60);
 const CUT_LONG: Duration = Duration::from_secs(30);
+/// What one renewal of the heartbeat carries.
+const LEASE: Duration = Duration::from_secs(16);
 /// What is answered from memory, on a busy machine.
 const QUICK: Duration = Duration::from_secs(5);
 /// From when the cluster is whole again until work goes on: connections back off meanwhile.
@@ -187,7 +189,8 @@ fn work_waits_for_a_frozen_osd_and_goes_on() -> Result<()> {
     let frozen = Instant::now();
     let looks = scene.looks();
     scene.says(&["does not answer"])?;
-    std::thread::sleep((away() + Duration::from_secs(10)).saturating_sub(frozen.elapsed()));
+    // Longer than the lease, so that the home is not its own for certain any more.
+    std::thread::sleep(away().max(LEASE * 5 / 4).saturating_sub(frozen.elapsed()));
     ensure!(!log.has_ended(), "the log did not wait");
     looks.end(QUICK)?;
     scene.ceph.resume_osd(0)?;

@@ -59,7 +59,7 @@ A configuration file, with every key and its default:
   [timing]
   commit      = \"1s\"              # names are stored at the latest after this
   flush       = \"2s\"              # data is stored at the latest after this
-  store_timeout = \"60s\"           # an operation that waits for the store fails after this")]
+  store_timeout = \"90s\"           # an operation that waits for the store fails after this")]
 pub struct NodeArgs {
     /// Take homes over from a node that still looks alive. Only when you know it is dead
     #[arg(long)]

@@ -87,7 +87,8 @@ impl Settings {
             memory_inodes_max: 60_000,
             timing_commit: Duration::from_secs(1),
             timing_flush: Duration::from_secs(2),
-            timing_store_timeout: Duration::from_secs(60),
+            // An OSD that is away for a minute, and the way back, is waited for.
+            timing_store_timeout: Duration::from_secs(90),
             gateway: GatewaySettings::default(),
             source: None,
         }
