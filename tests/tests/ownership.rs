@@ -146,6 +146,15 @@ fn living_owner(store: StoreKind) -> Result<()> {
     // And the owner has noticed nothing.
     scene.user.sh("cat kept; echo more > more; sync more; rm more")?;
     ensure!(!one.log().contains("took this home"), "{}", one.log_tail());
+    one.fsck_is_clean()?;
+    // Who insists gets it, and the owner has it again when that is done.
+    let said = scene.offline(&["fsck", name, "--repair", "--take-over"])?;
+    ensure!(said.code == 0, "a repair that takes over: {said:?}");
+    wait::until("the home back at its owner", TAKEN_MAX, || {
+        let said = scene.user.try_sh("echo back > back && sync back && cat kept").ok()?;
+        (said.code == 0).then_some(())
+    })?;
+    ensure!(one.log().contains("took this home over"), "{}", one.log_tail());
     one.fsck_is_clean()
 }
 
