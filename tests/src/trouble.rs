@@ -177,6 +177,9 @@ impl Looks {
     /// # Errors
     /// Which did.
     pub fn end(self, limit: Duration) -> Result<()> {
+        // Each is done once at least; one that hangs is seen below.
+        let once = || self.seen.lock().expect("no panic").iter().all(|seen| seen.looks > 0);
+        let _hangs = wait::until("every look", limit, || once().then_some(()));
         self.stop.store(true, Ordering::Relaxed);
         let all = self.seen.lock().expect("no panic");
         for seen in &*all {

@@ -153,7 +153,7 @@ impl Scene {
 
     /// The log went on to the end without an error, everything is there, on the mount and,
     /// without what the daemon remembers, in the store.
-    fn is_whole(mut self, log: Log) -> Result<()> {
+    fn ends_whole(mut self, log: Log) -> Result<()> {
         log.wait_for_more(5, BACK_MAX)?;
         self.is_well()?;
         let path = log.path().to_owned();
@@ -194,7 +194,7 @@ fn work_waits_for_a_frozen_osd_and_goes_on() -> Result<()> {
     ensure!(!log.has_ended(), "the log did not wait");
     looks.end(QUICK)?;
     scene.ceph.resume_osd(0)?;
-    scene.is_whole(log)
+    scene.ends_whole(log)
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn work_waits_for_an_osd_that_was_killed_and_goes_on() -> Result<()> {
     ensure!(!log.has_ended(), "the log did not wait");
     looks.end(QUICK)?;
     scene.ceph.start_osd(0)?;
-    scene.is_whole(log)
+    scene.ends_whole(log)
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn what_waits_longer_than_configured_fails_with_eio_and_the_next_works() -> Resu
     })?;
     check_log(&scene.ada.home.join("log"), acknowledged)?;
     let log = Log::start(&scene.ada.home.join("log2"))?;
-    scene.is_whole(log)
+    scene.ends_whole(log)
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn work_goes_on_without_the_monitor() -> Result<()> {
     log.wait_for_more(20, QUICK * 4)?;
     looks.end(QUICK)?;
     scene.ceph.start_mon()?;
-    scene.is_whole(log)
+    scene.ends_whole(log)
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_full_pool_is_enospc_takes_deletes_and_works_on_when_there_is_room() -> Resu
     let after = wait::until("room", BACK_MAX, || write("after").ok())?;
     ensure!(fs::read(home.join("after"))? == after && !home.join("before").exists());
     let log = scene.log()?;
-    scene.is_whole(log)
+    scene.ends_whole(log)
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn a_blocklisted_daemon_comes_back_as_a_new_client() -> Result<()> {
         looks.end(QUICK)?;
     }
     ensure!(scene.instance.log().contains("blocklisted"), "{}", scene.instance.log_tail());
-    scene.is_whole(log)
+    scene.ends_whole(log)
 }
 
 /// A network namespace with one cable to this one.
@@ -375,7 +375,7 @@ fn work_waits_for_a_network_that_was_cut_and_goes_on() -> Result<()> {
     ensure!(!log.has_ended(), "the log did not wait");
     looks.end(QUICK)?;
     network.set_up(true)?;
-    scene.is_whole(log)
+    scene.ends_whole(log)
 }
 
 /// Bytes that no compression makes small.

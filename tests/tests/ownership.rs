@@ -190,7 +190,7 @@ impl Unsynced {
     }
 
     /// Nobody may be told that any of it was kept, nor that anything later is.
-    fn is_lost(mut self) -> Result<()> {
+    fn stays_lost(mut self) -> Result<()> {
         for (what, file) in [("made", &mut self.made), ("changed", &mut self.changed)] {
             let (synced, again) = (errno(file.sync_all()), errno(file.sync_all()));
             ensure!(is_loss(synced) && is_loss(again), "sync of {what}: {synced:?}, {again:?}");
@@ -224,7 +224,7 @@ fn stopped_owner(store: StoreKind) -> Result<()> {
     let (acknowledged, error) = log.end_by_error()?;
     ensure!(acknowledged <= lines, "{acknowledged} lines acknowledged, {lines} kept");
     ensure!(is_loss(error), "the log of a daemon that lost the home ended with {error:?}");
-    lost.is_lost()?;
+    lost.stays_lost()?;
     after_the_loss(&scene, &mut two, lines)
 }
 
@@ -245,7 +245,7 @@ fn taken_over(store: StoreKind) -> Result<()> {
     let (acknowledged, error) = log.end_by_error()?;
     ensure!(acknowledged <= lines, "{acknowledged} lines acknowledged, {lines} kept");
     ensure!(is_loss(error), "the log of a daemon that lost the home ended with {error:?}");
-    lost.is_lost()?;
+    lost.stays_lost()?;
     after_the_loss(&scene, &mut two, lines)
 }
 
@@ -276,7 +276,7 @@ fn cut_off(store: StoreKind) -> Result<()> {
     let (acknowledged, error) = log.end_by_error()?;
     ensure!(acknowledged <= lines, "{acknowledged} lines acknowledged, {lines} kept");
     ensure!(is_loss(error), "the log of a daemon that lost the home ended with {error:?}");
-    lost.is_lost()?;
+    lost.stays_lost()?;
     after_the_loss(&scene, &mut two, lines)
 }
 
