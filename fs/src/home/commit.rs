@@ -365,9 +365,7 @@ impl Core {
         accounts: &'a mut Accounts,
     ) -> Result<&'a mut SegmentRecord> {
         if let std::collections::hash_map::Entry::Vacant(vacant) = accounts.segments.entry(id) {
-            let value = self.table.get(&key::segment(id)).await?;
-            let record = value.map(|value| SegmentRecord::decode(&value)).transpose()?;
-            vacant.insert(record.unwrap_or_default());
+            vacant.insert(self.segment_record(id).await?.unwrap_or_default());
         }
         Ok(accounts.segments.get_mut(&id).expect("inserted above"))
     }

@@ -269,7 +269,7 @@ impl Home {
         self.core
             .run(Some(caller.client), |state| {
                 // Everything must be in memory before anything changes.
-                if set.kill_priv || set.perm.is_some() {
+                if set.kill != Kill::Nothing || set.perm.is_some() {
                     state.xattrs(ino)?;
                 }
                 if let Some(size) = set.size

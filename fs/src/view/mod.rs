@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+pub use caller::is_chown;
 pub use directory::{Directory, Head, Space};
 pub use gate::{Gate, WaitingBytes};
 pub use inside::Pair;
