@@ -78,7 +78,7 @@ impl Core {
     /// What the tables say of a segment.
     pub async fn segment_record(&self, id: SegmentId) -> Result<Option<SegmentRecord>> {
         let value = self.table.get(&key::segment(id)).await?;
-        Ok(value.map(|value| SegmentRecord::decode(&value)).transpose()?)
+        value.map(|value| SegmentRecord::decode(&value)).transpose()
     }
 
     /// Deletes the object of an empty segment, then its record.
