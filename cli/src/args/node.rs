@@ -59,7 +59,8 @@ A configuration file, with every key and its default:
   [timing]
   commit      = \"1s\"              # names are stored at the latest after this
   flush       = \"2s\"              # data is stored at the latest after this
-  store_timeout = \"60s\"           # an operation that waits for the store fails after this")]
+  store_timeout = \"60s\"           # an operation that waits for the store fails after this
+  idle        = \"10m\"             # a home that nothing used for so long is closed")]
 pub struct NodeArgs {}
 
 /// `yadokari gateway`.

@@ -63,6 +63,8 @@ pub struct Settings {
     pub timing_flush: Duration,
     /// An operation that waits for the store fails after this.
     pub timing_store_timeout: Duration,
+    /// A home that nothing used for so long is closed, which gives its memory back.
+    pub timing_idle: Duration,
     /// The registry gateway.
     pub gateway: GatewaySettings,
     /// The configuration file that was read, for the section that the gateway reads itself.
@@ -88,6 +90,7 @@ impl Settings {
             timing_commit: Duration::from_secs(1),
             timing_flush: Duration::from_secs(2),
             timing_store_timeout: Duration::from_secs(60),
+            timing_idle: Duration::from_secs(600),
             gateway: GatewaySettings::default(),
             source: None,
         }

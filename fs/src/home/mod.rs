@@ -43,6 +43,7 @@ pub mod owner;
 mod reader;
 mod reap;
 mod record;
+mod references;
 mod segment;
 mod snapshot;
 mod state;
@@ -67,6 +68,7 @@ pub use lock::{
     Lock, LockKind, LockOwner, LockSpace, LockTable, Progress, RANGE_END_MAX, WaiterId,
 };
 pub use open::OpenHome;
+pub use references::References;
 pub use snapshot::{
     Keep, Origin, Plan, SNAPSHOTS_INO, SNAPSHOTS_MAX, SNAPSHOTS_NAME, Snapshot, SnapshotInfo,
     SnapshotUse,
@@ -233,6 +235,21 @@ impl Home {
         for ino in inos {
             state.refer(client, *ino);
         }
+    }
+
+    /// Counts references that `client` had before the home was closed and opened again.
+    pub fn remember_all(&self, client: ClientId, references: &References) {
+        let mut state = self.core.state.lock();
+        for (ino, count) in references.iter() {
+            state.refer_often(client, ino, count);
+        }
+    }
+
+    /// Whether a client refers to an inode that has no name any more and goes when the home is
+    /// closed.
+    #[must_use]
+    pub fn has_used_orphans(&self) -> bool {
+        self.core.state.lock().has_used_orphans()
     }
 
     /// Gives references back. Never waits.

@@ -232,18 +232,14 @@ impl State {
     /// Gives references back; an orphan that nobody uses any more is freed.
     pub fn forget(&mut self, client: ClientId, ino: Ino, count: u64) {
         let Some(refs) = self.clients.get_mut(&client) else { return };
-        if let Some(held) = refs.get_mut(&ino) {
-            *held = held.saturating_sub(count);
-            if *held == 0 {
-                refs.remove(&ino);
-                self.free_if_unused(ino);
-            }
+        if refs.give_back(ino, count) {
+            self.free_if_unused(ino);
         }
     }
 
     /// Gives all references of a client back.
     pub fn detach(&mut self, client: ClientId) {
-        for ino in self.clients.remove(&client).unwrap_or_default().into_keys() {
+        for (ino, _) in self.clients.remove(&client).unwrap_or_default().iter() {
             self.free_if_unused(ino);
         }
     }

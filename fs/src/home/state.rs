@@ -19,6 +19,7 @@ use super::extent::ExtentMap;
 use super::key;
 use super::maps::HashMap;
 use super::mutants::{self, Mutant};
+use super::references::References;
 use super::record::{Bucket, Counters, EntryRecord, InlineExtents, InodeRecord};
 use super::tidy::Untidy;
 use super::transaction::Transaction;
@@ -285,7 +286,7 @@ pub struct State {
     /// Inodes, with their names, contents and attributes.
     pub inodes: HashMap<Ino, Box<Inode>>,
     /// References that clients hold.
-    pub clients: BTreeMap<ClientId, HashMap<Ino, u64>>,
+    pub clients: BTreeMap<ClientId, References>,
     next_client: u32,
     /// As the next commit will say.
     pub counters: Counters,
@@ -463,22 +464,35 @@ impl State {
 
     /// True when a client refers to the inode.
     pub fn is_referenced(&self, ino: Ino) -> bool {
-        self.clients.values().any(|refs| refs.contains_key(&ino))
+        self.clients.values().any(|refs| refs.contains(ino))
     }
 
     /// A new client.
     pub fn attach(&mut self) -> ClientId {
         let id = ClientId(self.next_client);
         self.next_client += 1;
-        self.clients.insert(id, HashMap::default());
+        self.clients.insert(id, References::default());
         id
     }
 
     /// Counts a reference.
     pub fn refer(&mut self, client: ClientId, ino: Ino) {
+        self.refer_often(client, ino, 1);
+    }
+
+    /// Counts several references.
+    pub fn refer_often(&mut self, client: ClientId, ino: Ino, count: u64) {
         if let Some(refs) = self.clients.get_mut(&client) {
-            *refs.entry(ino).or_insert(0) += 1;
+            refs.add(ino, count);
         }
+    }
+
+    /// True when a client refers to an inode that has no name any more: it would be gone if its
+    /// home were closed now.
+    pub fn has_used_orphans(&self) -> bool {
+        // Orphans stay in memory.
+        let orphans = self.inodes.iter().filter(|(_, inode)| inode.orphaned.is_some());
+        orphans.into_iter().any(|(ino, inode)| !inode.dead && self.is_referenced(*ino))
     }
 
     /// Notes a change for the caches of other clients.
