@@ -60,6 +60,18 @@ impl Instance {
     /// # Errors
     /// With the end of its log.
     pub fn start_with(kind: StoreKind, options: Options) -> Result<Self> {
+        Self::start_where(options, |data| kind.fresh(data))
+    }
+
+    /// Starts on a store of the caller's and waits for `ready`.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub fn start_on(store: String, options: Options) -> Result<Self> {
+        Self::start_where(options, |_| Ok(store))
+    }
+
+    fn start_where(options: Options, store: impl FnOnce(&Path) -> Result<String>) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "these tests mount: run them as root");
         let scratch = tempfile::Builder::new().prefix("yadokari-test-").tempdir()?;
         // Every directory above a home must be searchable for its user.
@@ -67,7 +79,7 @@ impl Instance {
         let mount = scratch.path().join("home");
         std::fs::create_dir(&mount)?;
         let data = scratch.path().join("data");
-        let store = if is_plain() { String::new() } else { kind.fresh(&data)? };
+        let store = if is_plain() { String::new() } else { store(&data)? };
         let mut instance = Self { mount, store, scratch, options, child: None };
         instance.restart()?;
         Ok(instance)
@@ -96,6 +108,16 @@ impl Instance {
         } else {
             self.ok(&["home", "create", &user.name])?;
         }
+        Ok(user)
+    }
+
+    /// A new user whose home is empty, without what new homes start with.
+    ///
+    /// # Errors
+    /// As [`Instance::user`].
+    pub fn bare_user(&self) -> Result<User> {
+        let user = self.user()?;
+        user.sh("rm -rf .[!.]*")?;
         Ok(user)
     }
 

@@ -15,8 +15,10 @@ pub mod instance;
 pub mod podman;
 pub mod process;
 pub mod slapd;
+pub mod soak;
 pub mod stores;
 pub mod tree;
+pub mod usage;
 pub mod user;
 pub mod wait;
 
