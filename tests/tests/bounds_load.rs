@@ -167,6 +167,12 @@ fn stalled_store(store: StoreKind) -> Result<()> {
             })
         })
         .collect();
+    let makers: Vec<_> = (0..MAKERS)
+        .map(|maker| {
+            let (dir, over) = (stuck.home.join(format!("small{maker}")), Arc::clone(&over));
+            std::thread::spawn(move || make_small(&dir, &over))
+        })
+        .collect();
     std::thread::sleep(Duration::from_secs(2));
     fs::write(&switch, format!("homes/{}/", stuck.name))?;
     std::thread::sleep(STALL / 2);
@@ -189,9 +195,26 @@ fn stalled_store(store: StoreKind) -> Result<()> {
         let mib = writer.join().expect("no panic").with_context(|| format!("writer {number}"))?;
         check_big(&stuck.home.join(format!("big{number}")), number, mib)?;
     }
+    let made = makers.into_iter().map(|maker| maker.join().expect("no panic"));
+    let made: u64 = made.collect::<Result<Vec<u64>>>()?.into_iter().sum();
+    eprintln!("{made} small files meanwhile");
     usage::stays_within_bounds(&instance, "after the store hung")?;
     usage::quota_is_exact(&instance, &stuck.name, &stuck.home)?;
     instance.fsck_is_clean()
+}
+
+/// Threads that make small files under a stall.
+const MAKERS: u64 = 4;
+
+fn make_small(dir: &Path, over: &AtomicBool) -> Result<u64> {
+    fs::create_dir(dir)?;
+    for number in 0.. {
+        if over.load(Ordering::Relaxed) {
+            return Ok(number);
+        }
+        fs::write(dir.join(format!("f{number}")), format!("small {number}"))?;
+    }
+    Ok(0)
 }
 
 /// A client in the middle of everything: locks, an open file without a name and with data that

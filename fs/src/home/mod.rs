@@ -108,7 +108,7 @@ impl Default for Config {
             data_cache_bytes: 64 << 20,
             table_cache_bytes: 48 << 20,
             dirty_bytes_max: 96 << 20,
-            cached_inodes_max: 60_000,
+            cached_inodes_max: 40_000,
             commit_interval: Duration::from_secs(1),
             flush_interval: Duration::from_secs(2),
             store_timeout: Duration::from_secs(60),
@@ -122,6 +122,7 @@ pub struct Shared {
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
+    reading: Arc<Budget>,
     cache: Arc<DataCache>,
     tables: TableShared,
     next_home: AtomicU64,
@@ -146,6 +147,7 @@ impl Shared {
     pub fn with_clock(config: Config, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             budget: Budget::new(config.dirty_bytes_max),
+            reading: Budget::new(READING_BYTES_MAX),
             cache: DataCache::new(config.data_cache_bytes),
             tables: TableShared::new(config.table_cache_bytes, Arc::clone(&clock)),
             next_home: AtomicU64::new(1),
@@ -192,6 +194,10 @@ pub struct HomeStats {
     pub durable_transaction: u64,
 }
 
+/// Room for what reads fetch from the store, over all homes; reads wait beyond it.
+const READING_BYTES_MAX: u64 = 32 << 20;
+/// The least that a read takes of it: what comes along with a small chunk.
+const READ_BYTES_MIN: u64 = 256 << 10;
 /// How often a read looks again because what it found was moved or freed meanwhile.
 const READ_TRIES: usize = 8;
 
@@ -371,6 +377,8 @@ impl Home {
             if let Some(pieces) = self.core.reader.try_fetch(&parts) {
                 return Ok(pieces);
             }
+            let room = self.core.reading.admit((2 * u64::from(len)).max(READ_BYTES_MIN), || ());
+            let _room = self.core.patient(async { Ok(room.await) }).await?;
             let fetched = self.core.reader.fetch(&self.core.table, &parts);
             let at = |error: Error| {
                 error.in_place(&self.core.name, format_args!("inode {ino} from byte {offset}"))

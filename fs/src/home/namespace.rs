@@ -35,6 +35,7 @@ impl State {
         let inode = self.dir(parent)?;
         inode.entries += 1;
         let dir = inode.dir.as_mut().expect("checked by dir");
+        let names = dir.buckets.len();
         let slot = dir
             .buckets
             .entry(hash)
@@ -42,6 +43,8 @@ impl State {
         let free = (0..=u8::MAX).find(|n| slot.bucket.iter().all(|e| e.slot != *n));
         let Some(number) = free else { return Err(ErrorKind::NoSpace.into()) };
         slot.bucket.push(EntryRecord { slot: number, kind, ino, name: name.clone() });
+        let more = dir.buckets.len() - names;
+        self.names += more;
         self.txn.buckets.insert((parent, hash));
         self.announce(Change::Entry { parent, name: name.clone() });
         Ok(())

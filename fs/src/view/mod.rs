@@ -27,7 +27,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 pub use directory::{Directory, Head, Space};
-pub use gate::{Gate, WaitingBytes};
+pub use gate::{CROWDED_WRITE_BYTES, Gate, WaitingBytes, is_crowded};
 pub use inside::Pair;
 pub use locks::{FileLocks, LockAnswer, LockRequest};
 pub use number::{HOMES_VOLUME, MOUNT_ROOT, VOLUMES_MAX, join, split};
