@@ -54,7 +54,7 @@ A configuration file, with every key and its default:
   data_cache  = \"64M\"             # contents kept for reading
   table_cache = \"48M\"             # metadata blocks
   dirty_max   = \"96M\"             # acknowledged, not yet stored; writers wait beyond it
-  inodes_max  = \"40k\"             # inodes kept decoded
+  inodes_max  = \"20k\"             # inodes kept decoded
 
   [timing]
   commit      = \"1s\"              # names are stored at the latest after this

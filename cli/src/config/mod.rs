@@ -86,7 +86,7 @@ impl Settings {
             memory_data_cache: 64 << 20,
             memory_table_cache: 48 << 20,
             memory_dirty_max: 96 << 20,
-            memory_inodes_max: 40_000,
+            memory_inodes_max: 20_000,
             timing_commit: Duration::from_secs(1),
             timing_flush: Duration::from_secs(2),
             timing_store_timeout: Duration::from_secs(60),

@@ -41,9 +41,9 @@ pub const FILE_CAPTURES_MAX: usize = 3;
 const TXN_RECORDS_MAX: usize = 4096;
 /// Operations wait where the running transaction has more records than this, because the one
 /// before is not written.
-const BEHIND_RECORDS_MAX: usize = 16 * TXN_RECORDS_MAX;
-/// And where so many more inodes are in memory than may be kept, and half as many again.
-const BEHIND_MIN: usize = 8_000;
+const BEHIND_RECORDS_MAX: usize = 4 * TXN_RECORDS_MAX;
+/// And where so many more inodes are in memory than may be kept, and a quarter as many again.
+const BEHIND_MIN: usize = 4_000;
 /// An operation is started again at most this often for what is not in memory.
 const TRIES_MAX: usize = 100_000;
 
@@ -176,7 +176,7 @@ impl Core {
     /// store yet cannot leave memory.
     fn is_behind(&self, state: &mut State) -> bool {
         let keep = self.shared.inodes_per_home();
-        let inodes_most = keep + keep / 2 + BEHIND_MIN;
+        let inodes_most = keep + keep / 4 + BEHIND_MIN;
         if state.inodes.len() > inodes_most {
             state.evict(keep);
         }

@@ -108,7 +108,7 @@ impl Default for Config {
             data_cache_bytes: 64 << 20,
             table_cache_bytes: 48 << 20,
             dirty_bytes_max: 96 << 20,
-            cached_inodes_max: 40_000,
+            cached_inodes_max: 20_000,
             commit_interval: Duration::from_secs(1),
             flush_interval: Duration::from_secs(2),
             store_timeout: Duration::from_secs(60),
