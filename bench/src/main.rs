@@ -26,7 +26,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use yadokari_fs::view::Form;
 
-use crate::size::Size;
+use crate::size::{Chosen, Size};
 use crate::workload::Workload;
 
 /// Event loops of a mount, as the daemon has them.
@@ -62,17 +62,8 @@ enum Command {
 
 #[derive(Debug, Parser)]
 struct RunArgs {
-    /// Workloads
-    names: Vec<String>,
-    /// Less of everything: under five minutes
-    #[arg(long)]
-    quick: bool,
-    /// Next to nothing: shows that it runs
-    #[arg(long, conflicts_with = "quick")]
-    tiny: bool,
-    /// Whom to measure; all when not said
-    #[arg(long, value_delimiter = ',')]
-    contenders: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// How often; 5, or 1 with --quick
     #[arg(long)]
     rounds: Option<usize>,
@@ -108,16 +99,12 @@ fn main() -> Result<()> {
 }
 
 fn measure(args: RunArgs) -> Result<()> {
-    let size = match (args.quick, args.tiny) {
-        (true, _) => Size::Quick,
-        (_, true) => Size::Tiny,
-        _ => Size::Full,
-    };
-    let workloads = match args.names.as_slice() {
+    let size = args.chosen.size();
+    let workloads = match args.chosen.names.as_slice() {
         [] => workload::ALL.into_iter().filter(|w| size != Size::Quick || w.is_quick).collect(),
         names => names.iter().map(|name| named(name)).collect::<Result<Vec<_>>>()?,
     };
-    let contenders = match args.contenders.as_slice() {
+    let contenders = match args.chosen.contenders.as_slice() {
         [] if size == Size::Quick => quick_contenders(),
         [] => contender::NAMES.map(str::to_owned).to_vec(),
         names => names.to_vec(),

@@ -86,15 +86,7 @@ impl<'a> Place<'a> {
     /// Notes a value that a workload found itself.
     pub fn note(&mut self, name: &str, unit: &'static str, better: Better, value: f64) {
         let pids = self.contender.pids();
-        self.metrics.push(Metric {
-            name: name.to_owned(),
-            unit,
-            better,
-            value,
-            stopped: false,
-            daemon_cpu_s: 0.0,
-            daemon_rss_mib: usage::peak_mib(&pids),
-        });
+        self.metrics.push(Metric::noted(name, unit, better, value, &pids));
     }
 
     /// Nothing is left to be written by what ran before.

@@ -29,6 +29,15 @@ pub struct Metric {
     pub daemon_rss_mib: f64,
 }
 
+impl Metric {
+    /// A value that a workload found itself, while the processes `pids` served.
+    pub fn noted(name: &str, unit: &'static str, better: Better, value: f64, pids: &[u32]) -> Self {
+        let daemon_rss_mib = crate::usage::peak_mib(pids);
+        let (name, daemon_cpu_s) = (name.to_owned(), 0.0);
+        Self { name, unit, better, value, stopped: false, daemon_cpu_s, daemon_rss_mib }
+    }
+}
+
 /// A metric with where it comes from.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sample {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use clap::Args;
+
 /// Full, the form for every day, and the form that only shows that it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
@@ -46,5 +48,32 @@ impl Size {
     /// As results name it.
     pub fn name(self) -> &'static str {
         self.of("full", "quick", "tiny")
+    }
+}
+
+/// What is to be measured, and how much of it.
+#[derive(Debug, Args)]
+pub struct Chosen {
+    /// Workloads; all when not said
+    pub names: Vec<String>,
+    /// Less of everything: some minutes
+    #[arg(long)]
+    pub quick: bool,
+    /// Next to nothing: shows that it runs
+    #[arg(long, conflicts_with = "quick")]
+    pub tiny: bool,
+    /// Whom to measure; all when not said
+    #[arg(long, value_delimiter = ',')]
+    pub contenders: Vec<String>,
+}
+
+impl Chosen {
+    /// How much.
+    pub fn size(&self) -> Size {
+        match (self.quick, self.tiny) {
+            (true, _) => Size::Quick,
+            (_, true) => Size::Tiny,
+            _ => Size::Full,
+        }
     }
 }

@@ -101,6 +101,7 @@ fn of_home(kind: &ErrorKind) -> Exit {
         | ErrorKind::OverQuota
         | ErrorKind::WouldBlock
         | ErrorKind::Newer(_)
+        | ErrorKind::OwnedElsewhere(_)
         | ErrorKind::Fenced => Exit::Refused,
         ErrorKind::NotDir
         | ErrorKind::IsDir

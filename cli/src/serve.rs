@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use yadokari_fs::home::owner::NodeIdentity;
-use yadokari_fs::home::{self, Quota};
+use yadokari_fs::home::{self, ErrorKind, Quota};
 use yadokari_fs::node::{
     LockError, Node, NodeConfig, NodeError, Records, Shows, StoreRecords, Whose,
 };
@@ -224,6 +224,9 @@ fn explain(error: NodeError, settings: &Settings) -> anyhow::Error {
                 "yadokari doctor says what this machine is missing; --home DIR mounts elsewhere",
             )
             .into(),
+        NodeError::Home(_, cause) if matches!(cause.kind(), ErrorKind::OwnedElsewhere(_)) => {
+            anyhow::Error::from(cause)
+        }
         NodeError::Home(name, cause) => anyhow::Error::from(cause).context(format!("home {name}")),
         NodeError::Lock(LockError::Io(..)) | NodeError::Io(..) => {
             Failure::failed(message).remedy("--data DIR names another data directory").into()

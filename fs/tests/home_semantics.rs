@@ -401,9 +401,14 @@ async fn set_uid_falls_where_asked_and_set_gid_directories_hand_on_their_group()
     let f = bed.make(Ino::ROOT, "f", file(0o755)).await.ino;
     let perm = |perm| SetAttr { perm: Some(perm), ..SetAttr::default() };
     bed.set(f, perm(0o6755)).await.expect("sets");
-    let mode = WriteMode { kill_priv: true, ..WriteMode::default() };
+    let mode = WriteMode { kill: Kill::ByMember, ..WriteMode::default() };
     bed.home.write(bed.me.clone(), f, 0, noise(1, 1), mode).await.expect("writes");
     assert_eq!(bed.home.getattr(f).await.expect("there").perm, 0o755);
+    bed.set(f, perm(0o2744)).await.expect("sets");
+    bed.home.write(bed.me.clone(), f, 0, noise(1, 1), mode).await.expect("writes");
+    assert_eq!(bed.home.getattr(f).await.expect("there").perm, 0o2744);
+    let kill = SetAttr { kill: Kill::ByOutsider, ..SetAttr::default() };
+    assert_eq!(bed.set(f, kill).await.expect("sets").perm, 0o744);
     let top = bed.make(Ino::ROOT, "top", dir()).await.ino;
     bed.set(top, SetAttr { gid: Some(77), perm: Some(0o2775), ..SetAttr::default() })
         .await

@@ -31,13 +31,16 @@ pub struct Options {
     pub osds: usize,
     /// Keeps data on disk, so that it survives `kill_osd`; slower.
     pub bluestore: bool,
+    /// Where everything listens.
+    pub address: String,
     /// Lines for the [global] section, as `osd max object size = 4194304`.
     pub settings: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { osds: 1, bluestore: false, settings: Vec::new() }
+        let address = "127.0.0.1".to_owned();
+        Options { osds: 1, bluestore: false, address, settings: Vec::new() }
     }
 }
 

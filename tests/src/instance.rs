@@ -60,18 +60,18 @@ impl Instance {
     /// # Errors
     /// With the end of its log.
     pub fn start_with(kind: StoreKind, options: Options) -> Result<Self> {
-        Self::start_where(options, |data| kind.fresh(data))
+        Self::start_at(|data| kind.fresh(data), options)
     }
 
-    /// Starts on a store of the caller's and waits for `ready`.
+    /// Starts on a store that is there, beside whoever uses it, and waits for `ready`.
     ///
     /// # Errors
     /// With the end of its log.
-    pub fn start_on(store: String, options: Options) -> Result<Self> {
-        Self::start_where(options, |_| Ok(store))
+    pub fn start_on(store: &str, options: Options) -> Result<Self> {
+        Self::start_at(|_| Ok(store.to_owned()), options)
     }
 
-    fn start_where(options: Options, store: impl FnOnce(&Path) -> Result<String>) -> Result<Self> {
+    fn start_at(store: impl FnOnce(&Path) -> Result<String>, options: Options) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "these tests mount: run them as root");
         let scratch = tempfile::Builder::new().prefix("yadokari-test-").tempdir()?;
         // Every directory above a home must be searchable for its user.
@@ -169,6 +169,28 @@ impl Instance {
         }
     }
 
+    /// SIGSTOP: it does nothing any more, and is not gone.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(rustix::process::Signal::STOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(rustix::process::Signal::CONT)
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        let pid = self.pid().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(rustix::process::Pid::from_raw).context("it runs")?;
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
     /// SIGTERM; wants exit code 0 and the mount gone.
     ///
     /// # Errors
@@ -241,10 +263,16 @@ impl Instance {
         Ok(())
     }
 
+    /// All that the daemon has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
     /// The end of the daemon's log.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        process::tail(&std::fs::read_to_string(self.log_path()).unwrap_or_default())
+        process::tail(&self.log())
     }
 
     fn log_path(&self) -> PathBuf {

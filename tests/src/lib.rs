@@ -18,6 +18,7 @@ pub mod slapd;
 pub mod soak;
 pub mod stores;
 pub mod tree;
+pub mod trouble;
 pub mod usage;
 pub mod user;
 pub mod wait;

@@ -119,15 +119,13 @@ impl Soak {
     pub fn start(&mut self, work: impl Work, user: &Arc<User>, beside: &Path) -> Result<()> {
         let work: Arc<dyn Work> = Arc::new(work);
         let name = work.name();
-        let (dir, beside) =
-            (user.home.join(&name), beside.join(format!("{}-{name}", user.name)));
+        let (dir, beside) = (user.home.join(&name), beside.join(format!("{}-{name}", user.name)));
         for dir in [&dir, &beside] {
             std::fs::create_dir(dir)?;
             std::os::unix::fs::chown(dir, Some(user.uid), Some(user.gid))?;
         }
         std::fs::File::open(&dir)?.sync_all()?;
-        let place =
-            Place { user: Arc::clone(user), dir, beside, daemon: Arc::clone(&self.daemon) };
+        let place = Place { user: Arc::clone(user), dir, beside, daemon: Arc::clone(&self.daemon) };
         let (worker, findings) = (Arc::clone(&work), Arc::clone(&self.findings));
         let at = place.clone();
         let thread = std::thread::spawn(move || drive(&*worker, &at, &findings));

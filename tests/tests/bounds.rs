@@ -72,7 +72,9 @@ fn million_files(store: StoreKind) -> Result<()> {
     let facts = instance.json(&["quota", &user.name])?;
     ensure!(facts["inodes"] == files + dirs + 1, "{facts}");
     // Removing a part of it is as bounded as making it.
-    process::ok(Command::new("rm").arg("-r").args((0..10).map(|n| user.home.join(format!("d{n}")))))?;
+    process::ok(
+        Command::new("rm").arg("-r").args((0..10).map(|n| user.home.join(format!("d{n}")))),
+    )?;
     usage::stays_within_bounds(&instance, "after rm")?;
     instance.fsck_is_clean()
 }
@@ -211,8 +213,7 @@ fn sparse_file(store: StoreKind) -> Result<()> {
     let part = if is_long() { 64 << 20 } else { 3 << 20 };
     let mut instance = Instance::start(store)?;
     let user = instance.bare_user()?;
-    let mut sparse =
-        Sparse { path: user.home.join("disk"), size: SPARSE_BYTES, parts: Vec::new() };
+    let mut sparse = Sparse { path: user.home.join("disk"), size: SPARSE_BYTES, parts: Vec::new() };
     File::create(&sparse.path)?.set_len(SPARSE_BYTES)?;
     sparse.check(&instance, &user.name, 0)?;
     // The beginning, both sides of the limits that 32 bits have, the middle of nowhere at an odd
@@ -352,7 +353,8 @@ fn list_once(dir: &Path, entries: usize, attributes: bool) -> Result<()> {
     let twice = seen.iter().find(|(_, times)| **times > 1);
     ensure!(twice.is_none(), "listed more than once: {twice:?}");
     let missed = (0..entries).map(|number| format!("stays{number}"));
-    let missed: Vec<_> = missed.filter(|name| !seen.contains_key(name.as_ref() as &std::ffi::OsStr)).collect();
+    let missed: Vec<_> =
+        missed.filter(|name| !seen.contains_key(name.as_ref() as &std::ffi::OsStr)).collect();
     ensure!(missed.is_empty(), "{} missed, {:?} first", missed.len(), missed.first());
     Ok(())
 }

@@ -83,7 +83,12 @@ fn big_files(store: StoreKind) -> Result<()> {
                 let path = path(number);
                 scope.spawn(move || {
                     // From the store, not from what the kernel remembers.
-                    rustix::fs::fadvise(&File::open(&path)?, 0, None, rustix::fs::Advice::DontNeed)?;
+                    rustix::fs::fadvise(
+                        &File::open(&path)?,
+                        0,
+                        None,
+                        rustix::fs::Advice::DontNeed,
+                    )?;
                     check_big(&path, number, mib)
                 })
             })
@@ -264,7 +269,9 @@ fn dying_clients(store: StoreKind) -> Result<()> {
         if killed_while_stopped {
             // Hanging, it holds what it holds, and hinders nobody else.
             rustix::process::kill_process(pid, rustix::process::Signal::STOP)?;
-            user.sh("ls many | wc -l; echo more > more; sync more; mv more many/1; cat mapped | wc -c")?;
+            user.sh(
+                "ls many | wc -l; echo more > more; sync more; mv more many/1; cat mapped | wc -c",
+            )?;
         }
         rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
         client.wait()?;
@@ -335,7 +342,9 @@ fn many_homes(store: StoreKind) -> Result<()> {
         over.store(true, Ordering::Relaxed);
         watched
     })?;
-    wait::until("all homes to be closed", IDLE * 10, || (open(&instance).ok()? == 0).then_some(()))?;
+    wait::until("all homes to be closed", IDLE * 10, || {
+        (open(&instance).ok()? == 0).then_some(())
+    })?;
     // The first look into each, with nothing of it in the kernel's memory but its name.
     let mut took = Vec::new();
     for number in 0..homes {

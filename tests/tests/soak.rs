@@ -50,7 +50,7 @@ fn soak(store: StoreKind) -> Result<()> {
     };
     let mut instance = match &ceph {
         None => Instance::start(store)?,
-        Some(ceph) => Instance::start_on(ceph.url("soak"), Options::default())?,
+        Some(ceph) => Instance::start_on(&ceph.url("soak"), Options::default())?,
     };
     let (ada, bob) = (Arc::new(instance.user()?), Arc::new(instance.user()?));
     let beside = instance.beside().to_owned();

@@ -3,6 +3,7 @@
 mod ceph_fuse;
 mod daemon;
 mod floor;
+mod foreign;
 mod juicefs;
 mod local;
 mod ours;
@@ -86,10 +87,10 @@ pub fn start(name: &str, beside: &Path, ceph: Option<&Ceph>) -> Result<Option<Bo
         "ours-file-node" => Box::new(ours::Ours::start(name, &dir, file(), Form::Shared)?),
         "ours-rados-node" => Box::new(ours::Ours::start(name, &dir, url(name)?, Form::Shared)?),
         "ceph-fuse" => match ceph {
-            Some(ceph) => Box::new(ceph_fuse::CephFuse::start(&dir, &ceph.conf())?),
+            Some(ceph) => Box::new(ceph_fuse::start(&dir, &ceph.conf())?),
             None => bail!("ceph-fuse needs the Ceph cluster"),
         },
-        "juicefs" => match juicefs::JuiceFs::start(&dir)? {
+        "juicefs" => match juicefs::start(&dir)? {
             Some(juicefs) => Box::new(juicefs),
             None => return Ok(None),
         },

@@ -58,11 +58,7 @@ impl Ours {
 
     fn command(&self) -> Command {
         let mut command = Command::new(program());
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("YADOKARI_") {
-                command.env_remove(name);
-            }
-        }
+        process::without_our_settings(&mut command);
         command.arg("--data").arg(self.dir.join("data"));
         command
     }

@@ -25,7 +25,7 @@ use yadokari_tests::ceph::Ceph;
 
 use crate::results::{Better, Metric, Results, Sample, Setting};
 use crate::run;
-use crate::size::Size;
+use crate::size::{Chosen, Size};
 use contender::Registry;
 
 /// One workload.
@@ -79,17 +79,8 @@ static ALL: [Workload; 6] = [
 /// What can be asked for.
 #[derive(Debug, Parser)]
 pub struct RegistryArgs {
-    /// Workloads; all when not said
-    names: Vec<String>,
-    /// Less of everything: some minutes
-    #[arg(long)]
-    quick: bool,
-    /// Next to nothing: shows that it runs
-    #[arg(long, conflicts_with = "quick")]
-    tiny: bool,
-    /// Whom to measure; all when not said
-    #[arg(long, value_delimiter = ',')]
-    contenders: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// How often; 3, or 1 with --quick
     #[arg(long)]
     rounds: Option<usize>,
@@ -109,15 +100,8 @@ struct Measured<'a> {
 
 impl Measured<'_> {
     fn note(&mut self, name: &str, unit: &'static str, better: Better, value: f64) {
-        self.metrics.push(Metric {
-            name: name.to_owned(),
-            unit,
-            better,
-            value,
-            stopped: false,
-            daemon_cpu_s: 0.0,
-            daemon_rss_mib: crate::usage::peak_mib(&self.registry.pids()),
-        });
+        let pids = self.registry.pids();
+        self.metrics.push(Metric::noted(name, unit, better, value, &pids));
     }
 }
 
@@ -126,16 +110,12 @@ impl Measured<'_> {
 /// # Errors
 /// Where something cannot be started. A workload that fails on a contender is noted.
 pub fn measure(args: &RegistryArgs) -> Result<()> {
-    let size = match (args.quick, args.tiny) {
-        (true, _) => Size::Quick,
-        (_, true) => Size::Tiny,
-        _ => Size::Full,
-    };
-    let workloads: Vec<&Workload> = match args.names.as_slice() {
+    let size = args.chosen.size();
+    let workloads: Vec<&Workload> = match args.chosen.names.as_slice() {
         [] => ALL.iter().collect(),
         names => names.iter().map(|name| named(name)).collect::<Result<_>>()?,
     };
-    let contenders = match args.contenders.as_slice() {
+    let contenders = match args.chosen.contenders.as_slice() {
         [] => contender::NAMES.map(str::to_owned).to_vec(),
         names => names.to_vec(),
     };

@@ -59,9 +59,13 @@ A configuration file, with every key and its default:
   [timing]
   commit      = \"1s\"              # names are stored at the latest after this
   flush       = \"2s\"              # data is stored at the latest after this
-  store_timeout = \"60s\"           # an operation that waits for the store fails after this
+  store_timeout = \"90s\"           # an operation that waits for the store fails after this
   idle        = \"10m\"             # a home that nothing used for so long is closed")]
-pub struct NodeArgs {}
+pub struct NodeArgs {
+    /// Take homes over from a node that still looks alive. Only when you know it is dead
+    #[arg(long)]
+    pub take_over: bool,
+}
 
 /// `yadokari gateway`.
 #[derive(Debug, Default, Args)]
@@ -215,6 +219,9 @@ pub struct FsckArgs {
     /// Mend what can be mended safely
     #[arg(long)]
     pub repair: bool,
+    /// Repair homes of a node that still looks alive. Only when you know it is dead
+    #[arg(long, requires = "repair")]
+    pub take_over: bool,
     /// Read all contents and compare them with their hashes
     #[arg(long)]
     pub verify_data: bool,

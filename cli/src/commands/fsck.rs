@@ -3,7 +3,7 @@
 use yadokari_fs::home::fsck::{Options, Progress};
 use yadokari_fs::home::homes::HomesError;
 use yadokari_fs::node::Records;
-use yadokari_fs::node::control::{Checked, HomeInfo, Request};
+use yadokari_fs::node::control::{Checked, HomeInfo, Request, Status};
 
 use crate::args::FsckArgs;
 use crate::config::Settings;
@@ -16,8 +16,15 @@ use crate::{instance, output};
 /// What stopped it; findings are not errors, they set the exit code.
 pub fn run(settings: &Settings, arguments: &FsckArgs) -> anyhow::Result<Exit> {
     let checked = match instance::connect(settings)? {
-        Some(_) if arguments.repair => {
-            let error = Failure::refused("a repair needs the homes for itself, and a daemon runs");
+        Some(mut client) if arguments.repair => {
+            let status = instance::ask::<Status>(&mut client, settings, &Request::Status)?;
+            let error = Failure::refused(format!(
+                "a repair needs the homes for itself, and the daemon of {} serves them \
+                 (process {}, since {})",
+                settings.data.display(),
+                status.pid,
+                output::time(i64::try_from(status.since).unwrap_or_default())
+            ));
             return Err(error
                 .remedy("stop it (SIGTERM), then: yadokari fsck HOME --repair")
                 .into());
@@ -97,7 +104,10 @@ async fn one(
     };
     let home = name.to_owned();
     if arguments.repair {
-        let repaired = homes.repair(name, options, &mut progress).await.map_err(failed)?;
+        let repaired = homes
+            .repair(name, arguments.take_over, options, &mut progress)
+            .await
+            .map_err(failed)?;
         let (report, text) = (serde_json::to_value(&repaired)?, repaired.to_string());
         return Ok(Checked { home, clean: repaired.after.clean, report, text });
     }

@@ -156,6 +156,7 @@ pub fn explain(name: &str, error: Error) -> Failure {
         ErrorKind::Exists => Failure::refused(format!("the home {name} exists already")),
         ErrorKind::NotPermitted => Failure::refused(format!("the home {name} was removed"))
             .remedy(format!("bring it back: yadokari home restore {name}")),
+        ErrorKind::OwnedElsewhere(_) => Failure::refused(error.to_string()),
         ErrorKind::Fenced => Failure::refused(format!("home {name}: {error}")),
         _ => Failure::failed(format!("home {name}: {error}")),
     }

@@ -28,7 +28,7 @@ pub fn run(command: Command, global: &Global, settings: Settings) -> anyhow::Res
     };
     match command {
         Command::Up(arguments) => up(settings, arguments.serve),
-        Command::Node(_) => node(global, &settings),
+        Command::Node(arguments) => node(global, &settings, arguments.take_over),
         Command::Gateway(arguments) => gateway(settings, arguments),
         Command::Mount(arguments) => mount::mount(settings, arguments),
         Command::Umount(arguments) => mount::umount(&settings, &arguments),
@@ -106,7 +106,7 @@ fn listen(settings: &mut Settings, flag: Option<String>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn node(global: &Global, settings: &Settings) -> anyhow::Result<Exit> {
+fn node(global: &Global, settings: &Settings, take_over: bool) -> anyhow::Result<Exit> {
     if global.config.is_none() {
         let error = Failure::usage("`yadokari node` needs its configuration file");
         return Err(error
@@ -118,7 +118,7 @@ fn node(global: &Global, settings: &Settings) -> anyhow::Result<Exit> {
         shows,
         form: Form::Shared,
         announce: true,
-        take_over: false,
+        take_over,
         gateway: settings.gateway.listen.is_some(),
     };
     serve::run(settings, plan)

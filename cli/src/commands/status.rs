@@ -64,6 +64,14 @@ fn show(shown: &Shown) -> String {
     if let (Some(free), Some(all)) = (status.store_bytes_free, status.store_bytes) {
         lines.push(("space", format!("{} free of {}", show_bytes(free), show_bytes(all))));
     }
+    if let Some(trouble) = &status.trouble {
+        lines.push(("trouble", trouble.clone()));
+    }
+    for home in &status.homes_in_trouble {
+        let named = home.trouble.starts_with(&format!("home {} ", home.home));
+        let name = if named { String::new() } else { format!("home {}: ", home.home) };
+        lines.push(("trouble", format!("{name}{}", home.trouble)));
+    }
     output::facts(&lines)
 }
 

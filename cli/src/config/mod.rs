@@ -89,7 +89,8 @@ impl Settings {
             memory_inodes_max: 20_000,
             timing_commit: Duration::from_secs(1),
             timing_flush: Duration::from_secs(2),
-            timing_store_timeout: Duration::from_secs(60),
+            // An OSD that is away for a minute, and the way back, is waited for.
+            timing_store_timeout: Duration::from_secs(90),
             timing_idle: Duration::from_secs(600),
             gateway: GatewaySettings::default(),
             source: None,

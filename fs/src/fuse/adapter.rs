@@ -25,10 +25,10 @@ use super::attr::{GENERATION, bare_attr, file_attr, file_type, kind, perm, set_t
 use super::errno::errno;
 use super::serve::{Payload, Request, Runner};
 use crate::home::{
-    ErrorKind, Falloc, Kind, LockKind, Name, NewNode, ReadPieces, RenameMode, Result, Seek,
+    ErrorKind, Falloc, Kill, Kind, LockKind, Name, NewNode, ReadPieces, RenameMode, Result, Seek,
     SetAttr, WriteMode, XattrMode,
 };
-use crate::view::{Form, Line, LockAnswer, LockRequest, Node, Pair, Room, Target, Who};
+use crate::view::{Form, Line, LockAnswer, LockRequest, Node, Pair, Room, Target, Who, is_chown};
 
 /// Lines of a listing with attributes: what fits the 32 KiB that readers of directories use.
 const LINES_PLUS_MAX: usize = 192;
@@ -56,7 +56,7 @@ impl Adapter {
     }
 
     fn request(&self, op: &'static str, number: INodeNo) -> Result<Request> {
-        let target = self.runner.view.target(number.0)?;
+        let target = self.runner.view.living(number.0)?;
         Ok(Request { op, number: number.0, target, bytes: 0, data: None })
     }
 
@@ -299,7 +299,7 @@ impl Filesystem for Adapter {
     ) {
         let (view, who) = (self.runner.view.clone(), who(req));
         let attributes = mode.is_some() || atime.is_some() || mtime.is_some();
-        let kill_priv = takes_set_id(uid.or(gid), size, attributes, who.uid);
+        let takes = takes_set_id(uid.or(gid), size, attributes, who);
         let set = SetAttr {
             perm: mode.map(perm),
             uid,
@@ -307,7 +307,7 @@ impl Filesystem for Adapter {
             size,
             atime: atime.map(set_time),
             mtime: mtime.map(set_time),
-            kill_priv,
+            kill: kill(takes),
         };
         let make = move |target| {
             let view = view.clone();
@@ -530,7 +530,7 @@ impl Filesystem for Adapter {
             // Another node may have made the file longer than this kernel thinks.
             append: flags.0 & libc::O_APPEND != 0 && !cached && !self.is_local(),
             whole: cached,
-            kill_priv: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+            kill: kill(write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)),
         };
         let bytes = data.len() as u64;
         let data = Payload::new(Bytes::copy_from_slice(data));
@@ -542,9 +542,11 @@ impl Filesystem for Adapter {
         };
         match self.request("write", ino) {
             Ok(request) => {
-                self.runner.run(Request { bytes, data: part, ..request }, make, |result| match result {
-                    Ok(written) => reply.written(written),
-                    Err(error) => reply.error(errno(&error)),
+                self.runner.run(Request { bytes, data: part, ..request }, make, |result| {
+                    match result {
+                        Ok(written) => reply.written(written),
+                        Err(error) => reply.error(errno(&error)),
+                    }
                 });
             }
             Err(error) => reply.error(errno(&error)),
@@ -1002,25 +1004,35 @@ impl Adapter {
     }
 }
 
+/// What falls; whether the caller is in the file's group is looked at where it matters.
+fn kill(asked: bool) -> Kill {
+    if asked { Kill::ByMember } else { Kill::Nothing }
+}
+
 /// Whether a SETATTR takes set-uid, set-gid and capabilities away. A new owner always does; a
 /// truncation unless the caller may keep them, which the kernel says in a flag that the transport
-/// drops. One that sets nothing at all is sent for nothing else: a chown to nobody, or fallocate
-/// and copy_file_range by a caller who may not keep them.
-fn takes_set_id(owner: Option<u32>, size: Option<u64>, others: bool, caller: u32) -> bool {
+/// drops. One that sets nothing at all is sent for nothing else: a chown to nobody, or fallocate,
+/// copy_file_range or a write by a caller who may not keep them; for root, who may, the kernel
+/// sends it too when it has just removed capabilities, and only the system call tells.
+fn takes_set_id(owner: Option<u32>, size: Option<u64>, others: bool, who: Who) -> bool {
     let nothing = owner.is_none() && size.is_none() && !others;
-    owner.is_some() || (size.is_some() && caller != 0) || nothing
+    owner.is_some()
+        || (size.is_some() && who.uid != 0)
+        || (nothing && (who.uid != 0 || is_chown(who.tid).unwrap_or(true)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::takes_set_id;
+    use super::{Who, takes_set_id};
 
     #[test]
     fn set_id_bits_fall_with_a_new_owner_a_cut_by_a_user_and_a_request_that_sets_nothing() {
-        assert!(takes_set_id(Some(5), None, false, 0));
-        assert!(takes_set_id(None, Some(0), true, 1000));
-        assert!(takes_set_id(None, None, false, 0));
-        assert!(!takes_set_id(None, Some(0), true, 0));
-        assert!(!takes_set_id(None, None, true, 1000));
+        // A thread that there is not: what it does cannot be told.
+        let who = |uid| Who { uid, gid: 0, tid: u32::MAX };
+        assert!(takes_set_id(Some(5), None, false, who(0)));
+        assert!(takes_set_id(None, Some(0), true, who(1000)));
+        assert!(takes_set_id(None, None, false, who(0)));
+        assert!(!takes_set_id(None, Some(0), true, who(0)));
+        assert!(!takes_set_id(None, None, true, who(1000)));
     }
 }

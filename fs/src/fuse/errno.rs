@@ -8,7 +8,7 @@ use crate::home::{Error, ErrorKind};
 pub fn errno(error: &Error) -> Errno {
     let code = match error.kind() {
         ErrorKind::NotFound => libc::ENOENT,
-        ErrorKind::Stale | ErrorKind::Fenced => libc::ESTALE,
+        ErrorKind::Stale | ErrorKind::Fenced | ErrorKind::OwnedElsewhere(_) => libc::ESTALE,
         ErrorKind::Exists => libc::EEXIST,
         ErrorKind::NotDir => libc::ENOTDIR,
         ErrorKind::IsDir => libc::EISDIR,
@@ -35,7 +35,7 @@ pub fn errno(error: &Error) -> Errno {
     Errno::from_i32(code)
 }
 
-/// Whether an operator must hear of it; everything else is normal work.
+/// Whether an operator must hear of it; everything else is normal work, or was told already.
 pub fn is_fault(error: &Error) -> bool {
     matches!(
         error.kind(),

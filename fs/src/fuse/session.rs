@@ -19,7 +19,7 @@ use fuser::{INodeNo, Notifier, SessionACL};
 use super::adapter::Adapter;
 use super::ask::session_config;
 use super::serve::Runner;
-use crate::home::Change;
+use crate::home::{Change, Ino};
 use crate::view::{Invalidate, View};
 
 /// Changes that wait to be sent to the kernel.
@@ -46,6 +46,12 @@ impl Invalidate for Invalidations {
         if self.changes.try_send((volume, change)).is_err() {
             self.overrun.store(true, Ordering::Release);
         }
+    }
+
+    fn invalidate_all(&self) {
+        self.overrun.store(true, Ordering::Release);
+        // Anything wakes the sender; a queue that is full is being sent.
+        let _full = self.changes.try_send((0, Change::Inode { ino: Ino::ROOT, data: true }));
     }
 }
 

@@ -12,8 +12,8 @@ use super::mutants::{self, Mutant};
 use super::record::RECORD_VERSION;
 use super::state::{State, Step};
 use super::types::{
-    Attr, Change, Ino, Kind, SetAttr, SetTime, Time, XATTR_LIST_BYTES_MAX, XATTR_NAME_BYTES_MAX,
-    XATTR_VALUE_BYTES_MAX, XattrMode,
+    Attr, Change, Ino, Kill, Kind, SetAttr, SetTime, Time, XATTR_LIST_BYTES_MAX,
+    XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX, XattrMode,
 };
 
 const SET_UID: u16 = 0o4000;
@@ -24,21 +24,29 @@ const CAPABILITY: &[u8] = b"security.capability";
 /// An inode with more extents than this is freed in the background.
 const FREE_AT_ONCE_MAX: usize = 64;
 
+/// The bits that fall from a file with these.
+fn falling(perm: u16, kill: Kill) -> u16 {
+    match kill {
+        Kill::Nothing => 0,
+        Kill::ByMember if perm & GROUP_EXEC == 0 => SET_UID,
+        Kill::ByMember | Kill::ByOutsider => SET_UID | SET_GID,
+    }
+}
+
 impl State {
     /// Changes attributes other than what `size` asks for, which the caller did.
     pub fn setattr(&mut self, ino: Ino, set: &SetAttr, now: Time) -> Step<Attr> {
         self.check()?;
         let inode = self.inode(ino)?;
-        let needs_xattrs = inode.xattr_count > 0 && (set.perm.is_some() || set.kill_priv);
+        let needs_xattrs =
+            inode.xattr_count > 0 && (set.perm.is_some() || set.kill != Kill::Nothing);
         if needs_xattrs {
             self.xattrs(ino)?;
         }
         if let Some(perm) = set.perm {
             self.set_perm(ino, perm & 0o7777);
         }
-        if set.kill_priv {
-            self.kill_priv(ino);
-        }
+        self.kill_priv(ino, set.kill);
         let inode = self.inode(ino)?;
         if let Some(uid) = set.uid {
             inode.attr.uid = uid;
@@ -80,18 +88,16 @@ impl State {
         }
     }
 
-    /// Set-uid, set-gid of executables, and capabilities fall. The attributes must be loaded.
-    pub fn kill_priv(&mut self, ino: Ino) {
+    /// Privileges fall. The attributes must be loaded.
+    pub fn kill_priv(&mut self, ino: Ino, kill: Kill) {
         let Some(inode) = self.inodes.get_mut(&ino) else { return };
         // On a directory the bits say how new entries are made; a change of owner leaves them.
-        if inode.attr.kind == Kind::Dir || mutants::is(Mutant::KeepSetUid) {
+        let exempt = inode.attr.kind == Kind::Dir || mutants::is(Mutant::KeepSetUid);
+        if kill == Kill::Nothing || exempt {
             return;
         }
         let before = inode.attr.perm;
-        inode.attr.perm &= !SET_UID;
-        if before & GROUP_EXEC != 0 {
-            inode.attr.perm &= !SET_GID;
-        }
+        inode.attr.perm &= !falling(before, kill);
         let changed = inode.attr.perm != before;
         let capable = inode.xattrs.as_ref().is_some_and(|x| x.contains_key(CAPABILITY));
         if changed {
@@ -103,10 +109,12 @@ impl State {
     }
 
     /// True when a write has privileges to take away, so that the attributes must be loaded.
-    pub fn has_priv(&mut self, ino: Ino) -> Step<bool> {
+    pub fn has_priv(&mut self, ino: Ino, kill: Kill) -> Step<bool> {
+        if kill == Kill::Nothing {
+            return Ok(false);
+        }
         let inode = self.inode(ino)?;
-        let bits = inode.attr.perm & SET_UID != 0
-            || inode.attr.perm & (SET_GID | GROUP_EXEC) == SET_GID | GROUP_EXEC;
+        let bits = inode.attr.perm & falling(inode.attr.perm, kill) != 0;
         if inode.xattr_count == 0 {
             return Ok(bits);
         }

@@ -75,11 +75,16 @@ impl Graves {
 }
 
 impl Core {
+    /// What the tables say of a segment.
+    pub async fn segment_record(&self, id: SegmentId) -> Result<Option<SegmentRecord>> {
+        let value = self.table.get(&key::segment(id)).await?;
+        Ok(value.map(|value| SegmentRecord::decode(&value)).transpose()?)
+    }
+
     /// Deletes the object of an empty segment, then its record.
     async fn delete_segment(&self, id: SegmentId) -> Result<()> {
         // Nothing brings a chunk into a segment that was empty, except a rescue by hand.
-        let Some(value) = self.table.get(&key::segment(id)).await? else { return Ok(()) };
-        if SegmentRecord::decode(&value)?.live_chunks > 0 {
+        if self.segment_record(id).await?.is_none_or(|record| record.live_chunks > 0) {
             return Ok(());
         }
         let path = self.path(&id.object_name());

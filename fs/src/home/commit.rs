@@ -136,14 +136,14 @@ impl Core {
     /// `Fenced`, or what the tables say after their own retries.
     pub async fn commit(&self, ledger: &mut Ledger) -> Result<Option<u64>> {
         self.carry().await.inspect_err(|_| self.open_gate())?;
-        let frozen = {
+        let (frozen, free_ino) = {
             let mut state = self.state.lock();
             if ledger.has_watched() {
                 state.txn.start();
             }
             let frozen = state.freeze();
             state.gate_closed = false;
-            frozen
+            (frozen, state.counters.next_ino)
         };
         self.gate.notify_waiters();
         let Some(Frozen { mut txn, dead }) = frozen else { return Ok(None) };
@@ -158,6 +158,7 @@ impl Core {
             }
         }
         self.table.write(number, batch).await?;
+        self.free_ino[0].store(free_ino, Ordering::Release);
         self.written(number, &dead, &txn);
         Ok(Some(number))
     }
@@ -364,9 +365,7 @@ impl Core {
         accounts: &'a mut Accounts,
     ) -> Result<&'a mut SegmentRecord> {
         if let std::collections::hash_map::Entry::Vacant(vacant) = accounts.segments.entry(id) {
-            let value = self.table.get(&key::segment(id)).await?;
-            let record = value.map(|value| SegmentRecord::decode(&value)).transpose()?;
-            vacant.insert(record.unwrap_or_default());
+            vacant.insert(self.segment_record(id).await?.unwrap_or_default());
         }
         Ok(accounts.segments.get_mut(&id).expect("inserted above"))
     }

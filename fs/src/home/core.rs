@@ -72,6 +72,8 @@ pub struct Core {
     pub(super) budget: Arc<HomeBudget>,
     pub(super) reading: Arc<HomeBudget>,
     pub(super) segments: AtomicU64,
+    /// The first inode number that the tables reserve for nobody: as written, as durable.
+    pub(super) free_ino: [AtomicU64; 2],
     pub(super) wake: Notify,
     pub(super) gate: Notify,
     pub(super) durable: watch::Sender<Durable>,
@@ -126,19 +128,32 @@ impl Core {
         }
     }
 
-    /// Runs an operation over the state, loading what it needs.
+    /// Waits until this process may answer from the store and acknowledge changes.
+    ///
+    /// # Errors
+    /// `Fenced` where it never will, `Unavailable` where it does not in time.
+    pub async fn admitted(&self) -> Result<()> {
+        if self.tenure.is_valid() { Ok(()) } else { self.patient(self.tenure.admit()).await }
+    }
+
+    /// Runs an operation over the state, loading what it needs. What changes something names its
+    /// client and waits for the right to; what only looks is answered from memory while the
+    /// store cannot be reached, as the kernel answers from its own.
     pub async fn run<T>(
         &self,
         client: Option<ClientId>,
         mut op: impl FnMut(&mut State) -> Step<T>,
     ) -> Result<T> {
-        if !self.tenure.is_valid() {
-            self.patient(self.tenure.admit()).await?;
+        if client.is_some() || self.tenure.is_lost() {
+            self.admitted().await?;
         }
         let mut gone = None;
         for _ in 0..TRIES_MAX {
             let stop = {
                 let mut state = self.state.lock();
+                if let Some(Error(ErrorKind::Fenced)) = state.failed {
+                    return Err(ErrorKind::Fenced.into());
+                }
                 let behind = client.is_some() && self.is_behind(&mut state);
                 match if behind { Err(Stop::Behind) } else { op(&mut state) } {
                     Ok(value) => {
@@ -148,6 +163,9 @@ impl Core {
                     Err(stop) => stop,
                 }
             };
+            if !matches!(stop, Stop::Fail(_)) {
+                self.admitted().await?;
+            }
             match stop {
                 Stop::Fail(error) => return Err(error),
                 Stop::Need(need) => match self.patient(self.load(&need)).await {
@@ -395,6 +413,7 @@ impl Core {
             if !mutants::is(Mutant::SkipTableSync) {
                 self.table.flush().await?;
             }
+            self.free_ino[1].store(self.free_ino[0].load(Ordering::Acquire), Ordering::Release);
             self.tenure.admit().await?;
             self.durable.send_modify(|durable| durable.txn = number);
         }

@@ -100,8 +100,8 @@ impl State {
         if len == 0 && wanted > 0 {
             return Err(ErrorKind::OverQuota.into());
         }
-        if mode.kill_priv && self.has_priv(ino)? {
-            self.kill_priv(ino);
+        if self.has_priv(ino, mode.kill)? {
+            self.kill_priv(ino, mode.kill);
         }
         if len == 0 {
             return Ok(0);

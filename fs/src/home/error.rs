@@ -74,6 +74,9 @@ pub enum ErrorKind {
     /// Another daemon took the home over: nothing is acknowledged any more.
     #[error("another owner took this home over")]
     Fenced,
+    /// A living process has the home; the text is a sentence that names it.
+    #[error("{0}")]
+    OwnedElsewhere(Arc<str>),
     /// The home is being closed.
     #[error("the home is closed")]
     Closed,

@@ -79,6 +79,7 @@ pub use types::*;
 use self::core::Core;
 use self::dirty::Budget;
 use self::reader::DataCache;
+use self::state::Inode;
 use self::table::TableShared;
 
 /// Settings of all homes of a process. Sizes in bytes.
@@ -198,6 +199,15 @@ pub struct HomeStats {
 const READING_BYTES_MAX: u64 = 32 << 20;
 /// The least that a read takes of it: what comes along with a small chunk.
 const READ_BYTES_MIN: u64 = 256 << 10;
+/// What a home had acknowledged and could not keep when it ended.
+#[derive(Clone, Debug)]
+pub struct Unkept {
+    /// Inodes with changes that are not durable.
+    pub inodes: Vec<Ino>,
+    /// From here on inode numbers are known to nobody else, and are given again.
+    pub free_from: Ino,
+}
+
 /// How often a read looks again because what it found was moved or freed meanwhile.
 const READ_TRIES: usize = 8;
 
@@ -244,9 +254,9 @@ impl Home {
     }
 
     /// Counts references that `client` had before the home was closed and opened again.
-    pub fn remember_all(&self, client: ClientId, references: &References) {
+    pub fn remember_all(&self, client: ClientId, counts: impl Iterator<Item = (Ino, u64)>) {
         let mut state = self.core.state.lock();
-        for (ino, count) in references.iter() {
+        for (ino, count) in counts {
             state.refer_often(client, ino, count);
         }
     }
@@ -282,7 +292,7 @@ impl Home {
         self.core
             .run(Some(caller.client), |state| {
                 // Everything must be in memory before anything changes.
-                if set.kill_priv || set.perm.is_some() {
+                if set.kill != Kill::Nothing || set.perm.is_some() {
                     state.xattrs(ino)?;
                 }
                 if let Some(size) = set.size
@@ -379,6 +389,7 @@ impl Home {
             }
             let room = self.core.reading.admit((2 * u64::from(len)).max(READ_BYTES_MIN), || ());
             let _room = self.core.patient(async { Ok(room.await) }).await?;
+            self.core.admitted().await?;
             let fetched = self.core.reader.fetch(&self.core.table, &parts);
             let at = |error: Error| {
                 error.in_place(&self.core.name, format_args!("inode {ino} from byte {offset}"))
@@ -573,6 +584,39 @@ impl Home {
     /// is lost to its users.
     pub fn fence(&self) {
         self.core.fail(&ErrorKind::Fenced.into());
+    }
+
+    /// Why it answers nothing any more, where that is so. Never waits.
+    #[must_use]
+    pub fn failed(&self) -> Option<Error> {
+        self.core.state.lock().failed.clone()
+    }
+
+    /// Waits until it answers nothing any more, or is gone. Does not keep it open.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut durable = self.core.durable.subscribe();
+        async move {
+            let _gone = durable.wait_for(|durable| durable.failed.is_some()).await;
+        }
+    }
+
+    /// What is lost when it ends now.
+    #[must_use]
+    pub fn unkept(&self) -> Unkept {
+        let durable = self.core.durable.borrow().txn;
+        let state = self.core.state.lock();
+        let lost = |inode: &Inode| {
+            inode.changed > durable || inode.file.as_ref().is_some_and(|f| f.durable.is_some())
+        };
+        let inodes = state.inodes.iter().filter(|(_, inode)| lost(inode)).map(|(ino, _)| *ino);
+        let free_from = Ino(self.core.free_ino[1].load(Ordering::Acquire));
+        Unkept { inodes: inodes.collect(), free_from }
+    }
+
+    /// The epoch of its tables: one higher with every opening, by whomever.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.core.table.epoch()
     }
 
     /// Takes no more changes, commits everything and gives the home up. Idempotent.

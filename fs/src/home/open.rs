@@ -95,6 +95,7 @@ impl Home {
             next_small: 1,
             ..Counters::default()
         });
+        let next_ino = counters.next_ino;
         let mut state = State::new(counters, open.quota, last + 1);
         if fresh {
             make_root(&mut state, &open);
@@ -120,6 +121,7 @@ impl Home {
             prefix: open.prefix,
             holds: Arc::new(Holds::default()),
             segments: AtomicU64::new(1),
+            free_ino: [next_ino, next_ino].map(AtomicU64::new),
             wake: Notify::new(),
             gate: Notify::new(),
             durable: watch::Sender::new(Durable { txn: last, failed: None }),

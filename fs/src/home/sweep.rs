@@ -106,41 +106,53 @@ impl Core {
             if chosen.is_empty() {
                 return Ok(());
             }
-            let id = self.next_segment();
-            let mut builder = SegmentBuilder::new(id);
-            let mut moved = Vec::new();
-            for (old, record) in chosen {
-                match self.living(old).await {
-                    Ok(living) => {
-                        for (stored, bytes) in living {
-                            let offset = builder.add(stored.entry, bytes).at
-                                + u32::from(mutants::is(Mutant::MisplaceMovedChunk));
-                            moved.push(Moved { id: stored.entry.chunk, from: old, to: id, offset });
-                        }
+            if let Err(error) = self.move_living(&chosen).await {
+                for (id, record) in chosen {
+                    self.candidates.again(id, record);
+                }
+                return Err(error);
+            }
+        }
+    }
+
+    /// Moves what lives in the chosen segments into a new one, durably.
+    async fn move_living(&self, chosen: &[(SegmentId, SegmentRecord)]) -> Result<()> {
+        let id = self.next_segment();
+        let mut builder = SegmentBuilder::new(id);
+        let mut moved = Vec::new();
+        for &(old, record) in chosen {
+            match self.living(old).await {
+                Ok(living) => {
+                    for (stored, bytes) in living {
+                        let offset = builder.add(stored.entry, bytes).at
+                            + u32::from(mutants::is(Mutant::MisplaceMovedChunk));
+                        moved.push(Moved { id: stored.entry.chunk, from: old, to: id, offset });
                     }
-                    Err(error) => {
-                        tracing::warn!(home = %self.name, segment = %old, %error, "not cleaned");
-                        if matches!(error.kind(), ErrorKind::Unavailable(_)) {
-                            self.candidates.again(old, record);
-                        }
+                }
+                // It died while it waited for its turn.
+                Err(_) if self.segment_record(old).await?.is_none_or(|r| r.live_chunks == 0) => {}
+                Err(error) => {
+                    tracing::warn!(home = %self.name, segment = %old, %error, "not cleaned");
+                    if matches!(error.kind(), ErrorKind::Unavailable(_)) {
+                        self.candidates.again(old, record);
                     }
                 }
             }
-            if moved.is_empty() {
-                continue;
-            }
-            let payload = builder.finish();
-            self.put_segment(id, &payload, true).await?;
-            let number = {
-                let mut state = self.state.lock();
-                let object_bytes = payload.content_length() as u64;
-                state.txn.segments.push(NewSegment { id, object_bytes });
-                state.txn.moved.extend(moved);
-                state.txn.start();
-                state.txn.number
-            };
-            self.wait_durable(number).await?;
         }
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let payload = builder.finish();
+        self.put_segment(id, &payload, true).await?;
+        let number = {
+            let mut state = self.state.lock();
+            let object_bytes = payload.content_length() as u64;
+            state.txn.segments.push(NewSegment { id, object_bytes });
+            state.txn.moved.extend(moved);
+            state.txn.start();
+            state.txn.number
+        };
+        self.wait_durable(number).await
     }
 
     /// The chunks that live in a segment, verified, as stored.

@@ -17,6 +17,11 @@ pub trait Tenure: Send + Sync + 'static {
     /// # Errors
     /// `Fenced` where it never will.
     async fn admit(&self) -> Result<()>;
+
+    /// True when it never will again. Never waits.
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 /// Nobody else can have the home: tests, and stores in memory.

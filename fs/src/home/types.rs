@@ -201,7 +201,7 @@ pub enum SetTime {
 }
 
 /// What [`super::Home::setattr`] changes; `None` leaves as it is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetAttr {
     /// New permission bits (`0o7777`).
     pub perm: Option<u16>,
@@ -215,8 +215,20 @@ pub struct SetAttr {
     pub atime: Option<SetTime>,
     /// Last modification.
     pub mtime: Option<SetTime>,
-    /// Set-uid, set-gid (if group-executable) and `security.capability` fall.
-    pub kill_priv: bool,
+    /// Which privileges of a file fall.
+    pub kill: Kill,
+}
+
+/// Which privileges of a file fall with a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kill {
+    /// None.
+    #[default]
+    Nothing,
+    /// Set-uid, set-gid if group-executable, and `security.capability`.
+    ByMember,
+    /// The same and set-gid in any case: the caller is not in the file's group.
+    ByOutsider,
 }
 
 /// How [`super::Home::write`] writes.
@@ -227,8 +239,8 @@ pub struct WriteMode {
     /// A part is an error, though it is written: for write-back of the kernel's cache, which
     /// takes a short write for a whole one, so that nobody would hear of the rest.
     pub whole: bool,
-    /// Set-uid, set-gid (if group-executable) and `security.capability` fall.
-    pub kill_priv: bool,
+    /// Which privileges of the file fall.
+    pub kill: Kill,
 }
 
 /// What `fallocate` does with a range.

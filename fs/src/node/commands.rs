@@ -9,7 +9,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 use super::control::{
-    Checked, Failure, FailureKind, HomeInfo, HomeStats, MountInfo, Progress, Request, Status,
+    Checked, Failure, FailureKind, HomeInfo, HomeStats, HomeTrouble, MountInfo, Progress, Request,
+    Status,
 };
 use super::directory::Homes;
 use super::mounts::Mounts;
@@ -105,7 +106,22 @@ impl Commands {
             homes_open: open as u64,
             store_bytes: space.map(|space| space.bytes),
             store_bytes_free: space.map(|space| space.bytes_free),
+            trouble: self.homes.trouble(),
+            homes_in_trouble: self.homes_in_trouble(caller),
         })
+    }
+
+    fn homes_in_trouble(&self, caller: u32) -> Vec<HomeTrouble> {
+        let slots = self.table.all().into_iter();
+        let visible = slots.filter(|slot| is_master(caller) || slot.head().root.uid == caller);
+        let mut troubles: Vec<_> = visible
+            .filter_map(|slot| {
+                let trouble = slot.trouble()?;
+                Some(HomeTrouble { home: slot.name.to_string(), trouble })
+            })
+            .collect();
+        troubles.sort_by(|a, b| a.home.cmp(&b.home));
+        troubles
     }
 
     fn visible_mounts(&self, caller: u32) -> Vec<MountInfo> {
@@ -126,7 +142,7 @@ impl Commands {
                 waiting: slot.gate.running() as u64,
                 cached_inodes: held.cached_inodes,
                 dirty_bytes: held.dirty_bytes,
-                trouble: open.and_then(|open| open.home.trouble()),
+                trouble: slot.trouble(),
                 counters: slot.counters.now(),
             }
         });
@@ -325,10 +341,14 @@ pub(super) fn failed(what: &str, error: &Error) -> Failure {
         ErrorKind::Exists
         | ErrorKind::NotPermitted
         | ErrorKind::Fenced
+        | ErrorKind::OwnedElsewhere(_)
         | ErrorKind::Newer(_)
         | ErrorKind::NoSpace => FailureKind::Refused,
         ErrorKind::Invalid | ErrorKind::NameTooLong => FailureKind::Usage,
         _ => FailureKind::Failed,
     };
-    failure(kind, &format!("{what}: {error}"))
+    match error.kind() {
+        ErrorKind::OwnedElsewhere(sentence) => failure(kind, sentence),
+        _ => failure(kind, &format!("{what}: {error}")),
+    }
 }

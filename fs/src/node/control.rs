@@ -228,6 +228,21 @@ pub struct Status {
     pub store_bytes: Option<u64>,
     /// Bytes that are free in the store.
     pub store_bytes_free: Option<u64>,
+    /// What is wrong with the store at the moment, in one line.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// What is wrong with homes that the caller may see.
+    #[serde(default)]
+    pub homes_in_trouble: Vec<HomeTrouble>,
+}
+
+/// What is wrong with a home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeTrouble {
+    /// The home.
+    pub home: String,
+    /// What, in one line.
+    pub trouble: String,
 }
 
 /// A mount of one home.

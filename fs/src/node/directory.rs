@@ -235,6 +235,10 @@ impl Directory for Homes {
         self.records.space()
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.records.trouble()
+    }
+
     fn owner(&self) -> (u32, u32) {
         match &self.making.whose {
             Whose::Everyone => (0, 0),

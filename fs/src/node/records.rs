@@ -100,4 +100,9 @@ pub trait Records: Send + Sync + 'static {
 
     /// The size of the store, where it can tell. Never waits.
     fn space(&self) -> Option<Space>;
+
+    /// What is wrong with the store at the moment, in one line. Never waits.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }

@@ -4,9 +4,9 @@
 //! it was closed and what it looked like was noted. In the background the free space is looked
 //! at and homes are purged whose time to be brought back is over; both end with this value.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -23,6 +23,11 @@ use crate::view::{Head, Space};
 const SPACE_LOOK: Duration = Duration::from_secs(10);
 /// A look at a home that was seen before waits this long for its head.
 const SHOW_WAIT: Duration = Duration::from_secs(2);
+/// A listing waits this long for the store before it shows what the last one showed.
+const LIST_WAIT: Duration = Duration::from_secs(3);
+/// After a listing that was not answered, those that follow do not wait for so long: a reader of
+/// a directory asks several times.
+const SILENT_FOR: Duration = Duration::from_secs(5);
 /// How often expired homes are looked for: they had a week.
 const PURGE_LOOK: Duration = Duration::from_secs(3600);
 /// Permission bits of a new home: nobody else's business.
@@ -34,6 +39,13 @@ pub struct StoreRecords {
     take_over: bool,
     space: Arc<Mutex<Option<Space>>>,
     seen: Mutex<HashMap<String, Head>>,
+    listed: Mutex<Option<Vec<Head>>>,
+    /// Until then the store counts as one that answers no listing.
+    silent_until: Mutex<Option<Instant>>,
+    /// Homes that this process has owned: what it lost since is not taken over again.
+    owned: Mutex<HashSet<String>>,
+    /// Why the free space could not be asked for.
+    space_trouble: Arc<Mutex<Option<String>>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -48,12 +60,23 @@ impl StoreRecords {
     ) -> Self {
         let (data, meta) = (Arc::clone(&store.data), Arc::clone(&store.meta));
         let homes = Arc::new(Homes::new(data, meta, identity, shared));
-        let space = Arc::new(Mutex::new(look_at_space(&store).await));
+        let space = Arc::new(Mutex::new(look_at_space(&store).await.unwrap_or_default()));
+        let space_trouble = Arc::new(Mutex::new(None));
         let tasks = vec![
-            tokio::spawn(keep_space(store, Arc::clone(&space))),
+            tokio::spawn(keep_space(store, Arc::clone(&space), Arc::clone(&space_trouble))),
             tokio::spawn(keep_purging(Arc::downgrade(&homes))),
         ];
-        Self { homes, take_over, space, seen: Mutex::default(), tasks }
+        Self {
+            homes,
+            take_over,
+            space,
+            seen: Mutex::default(),
+            listed: Mutex::default(),
+            silent_until: Mutex::default(),
+            owned: Mutex::default(),
+            space_trouble,
+            tasks,
+        }
     }
 
     /// The homes behind.
@@ -82,14 +105,17 @@ impl Drop for StoreRecords {
 impl Records for StoreRecords {
     async fn show(&self, name: &str) -> Result<Option<Head>> {
         let live = tokio::time::timeout(SHOW_WAIT, self.homes.live(name)).await;
+        // As it was last seen: a store that hangs for this home must not stall the mount.
+        let seen = || self.seen.lock().get(name).cloned();
         let Ok(live) = live else {
-            // As it was last seen: a store that hangs for this home must not stall the mount.
-            let seen = self.seen.lock().get(name).cloned();
             let silent =
                 || Error::unavailable(format_args!("home {name}: its head does not answer"));
-            return seen.map(Some).ok_or_else(silent);
+            return seen().map(Some).ok_or_else(silent);
         };
         match live {
+            Err(error @ HomesError::Unavailable { .. }) => {
+                seen().map(Some).ok_or_else(|| error.into())
+            }
             Ok(info) => {
                 let head = head(&info);
                 self.seen.lock().insert(name.to_owned(), head.clone());
@@ -101,7 +127,19 @@ impl Records for StoreRecords {
     }
 
     async fn list(&self) -> Result<Vec<Head>> {
-        let listing = self.homes.list().await?;
+        let last = self.listed.lock().clone();
+        let silent = self.silent_until.lock().is_some_and(|until| Instant::now() < until);
+        let listing = match last {
+            None => self.homes.list().await?,
+            Some(last) if silent => return Ok(last),
+            Some(last) => match tokio::time::timeout(LIST_WAIT, self.homes.list()).await {
+                Ok(Ok(listing)) => listing,
+                Ok(Err(_)) | Err(_) => {
+                    *self.silent_until.lock() = Some(Instant::now() + SILENT_FOR);
+                    return Ok(last);
+                }
+            },
+        };
         let mut heads: Vec<Head> =
             listing.homes.iter().filter(|info| info.is_live()).map(head).collect();
         for error in &listing.damaged {
@@ -119,11 +157,14 @@ impl Records for StoreRecords {
         for head in &heads {
             seen.insert(head.name.to_string(), head.clone());
         }
+        *self.listed.lock() = Some(heads.clone());
         Ok(heads)
     }
 
     async fn create(&self, new: NewHome) -> Result<Head> {
-        Ok(head(&self.homes.create(new_home(new)).await?))
+        let made = self.homes.create(new_home(new)).await?;
+        self.silent_until.lock().take();
+        Ok(head(&made))
     }
 
     async fn begin(&self, new: NewHome) -> Result<(Head, Home)> {
@@ -158,7 +199,10 @@ impl Records for StoreRecords {
     }
 
     async fn open(&self, head: &Head) -> Result<Home> {
-        let open = self.homes.open(&head.name, self.take_over).await.map_err(told)?;
+        // Two that were both started with it would take a home from each other for ever.
+        let take_over = self.take_over && !self.owned.lock().contains(&*head.name);
+        let open = self.homes.open(&head.name, take_over).await.map_err(told)?;
+        self.owned.lock().insert(head.name.to_string());
         Ok(open.home().clone())
     }
 
@@ -180,6 +224,10 @@ impl Records for StoreRecords {
 
     fn space(&self) -> Option<Space> {
         *self.space.lock()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.homes.trouble().or_else(|| self.space_trouble.lock().clone())
     }
 }
 
@@ -227,20 +275,37 @@ fn head(info: &HomeInfo) -> Head {
     }
 }
 
-async fn look_at_space(store: &Store) -> Option<Space> {
+/// The room in the store where that can be known, or why it cannot be asked for.
+async fn look_at_space(store: &Store) -> Result<Option<Space>, String> {
     let usage = tokio::time::timeout(SPACE_LOOK, store.usage()).await;
-    let usage = usage.ok()?.ok()??;
+    let usage = usage.map_err(|_| format!("no answer within {} s", SPACE_LOOK.as_secs()))?;
+    let usage = usage.map_err(|error| match std::error::Error::source(&error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    })?;
     // A cluster that has just started has not reckoned yet: that is unknown, not full.
-    let known = usage.capacity_bytes > 0;
-    known.then_some(Space { bytes: usage.capacity_bytes, bytes_free: usage.free_bytes })
+    let known = usage.filter(|usage| usage.capacity_bytes > 0);
+    Ok(known.map(|known| Space { bytes: known.capacity_bytes, bytes_free: known.free_bytes }))
 }
 
-async fn keep_space(store: Store, space: Arc<Mutex<Option<Space>>>) {
+async fn keep_space(
+    store: Store,
+    space: Arc<Mutex<Option<Space>>>,
+    trouble: Arc<Mutex<Option<String>>>,
+) {
     loop {
         tokio::time::sleep(SPACE_LOOK).await;
-        // What was true a while ago is better than nothing.
-        if let Some(now) = look_at_space(&store).await {
-            *space.lock() = Some(now);
+        match look_at_space(&store).await {
+            Ok(now) => {
+                trouble.lock().take();
+                // What was true a while ago is better than nothing.
+                if now.is_some() {
+                    *space.lock() = now;
+                }
+            }
+            Err(why) => {
+                *trouble.lock() = Some(format!("the store does not tell its free space: {why}"));
+            }
         }
     }
 }

@@ -81,6 +81,11 @@ pub trait Directory: Send + Sync + 'static {
     /// The size of the store, where it can tell.
     fn space(&self) -> Option<Space>;
 
+    /// What is wrong with the store at the moment, in one line. Never waits.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Owner of the directory that lists the homes: user and group.
     fn owner(&self) -> (u32, u32);
 }

@@ -4,17 +4,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::caller;
 use super::snapshots::is_list;
 use super::{Attachment, Line, MOUNT_ROOT, Node, Room, Target, View, Who, add};
 use crate::home::{
-    Attr, ErrorKind, Falloc, Ino, Kind, Name, NewNode, ReadPieces, RenameMode, Result, Seek,
+    Attr, ErrorKind, Falloc, Ino, Kill, Kind, Name, NewNode, ReadPieces, RenameMode, Result, Seek,
     SetAttr, WriteMode, XattrMode,
 };
 
 /// Access ACLs, whose setting can cost a file its set-gid bit.
 const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+/// Set-user-id.
+const S_ISUID: u16 = 0o4000;
 /// Set-group-id.
 const S_ISGID: u16 = 0o2000;
+/// Execution by the group.
+const S_IXGRP: u16 = 0o010;
 
 /// Two inodes that an operation names.
 #[derive(Clone, Debug)]
@@ -41,6 +46,11 @@ impl View {
             Target::Inside(at, ino) => {
                 let open = at.home().await?;
                 let attr = open.home.lookup(at.client(), ino, name).await?;
+                if at.slot.lost().is_gone(attr.ino) {
+                    // Another file has the number of one that the kernel still knows.
+                    open.home.forget(at.client(), attr.ino, 1);
+                    return Err(ErrorKind::Stale.into());
+                }
                 at.referred(attr.ino);
                 Ok(self.node(&at, attr))
             }
@@ -126,9 +136,17 @@ impl View {
     ///
     /// # Errors
     /// Those of the home; `NotPermitted` for the directory of homes.
-    pub async fn setattr(&self, who: Who, target: Target, set: SetAttr) -> Result<Node> {
+    pub async fn setattr(&self, who: Who, target: Target, mut set: SetAttr) -> Result<Node> {
         let (at, ino) = target.writable()?;
         let open = at.home().await?;
+        if set.kill != Kill::Nothing {
+            let attr = open.home.getattr(ino).await?;
+            set.kill = kill_by(who, &attr, set.kill);
+            let nothing_else = SetAttr { kill: set.kill, ..SetAttr::default() };
+            if set == nothing_else && is_strangers_chown(who, &attr) {
+                return Err(ErrorKind::NotPermitted.into());
+            }
+        }
         let attr = open.home.setattr(Self::caller(who, &at), ino, set).await?;
         Ok(self.node(&at, attr))
     }
@@ -221,7 +239,7 @@ impl View {
     /// # Errors
     /// `Stale`.
     pub fn pair(&self, a: u64, b: u64) -> Result<Pair> {
-        Ok(match (self.target(a)?, self.target(b)?) {
+        Ok(match (self.living(a)?, self.living(b)?) {
             (Target::Inside(at, a), Target::Inside(other, b))
                 if at.slot.volume == other.slot.volume =>
             {
@@ -295,10 +313,13 @@ impl View {
         target: Target,
         offset: u64,
         data: Bytes,
-        mode: WriteMode,
+        mut mode: WriteMode,
     ) -> Result<u32> {
         let (at, ino) = changed_file(target)?;
         let open = at.home().await?;
+        if mode.kill != Kill::Nothing {
+            mode.kill = kill_by(who, &open.home.getattr(ino).await?, mode.kill);
+        }
         let taken = open.home.write(Self::caller(who, &at), ino, offset, data, mode).await?;
         add(&at.slot.counters.written_bytes, u64::from(taken));
         Ok(taken)
@@ -360,7 +381,8 @@ impl View {
         let Target::Inside(at, ino) = target else {
             return Ok(());
         };
-        at.home().await?.home.fsync(ino).await
+        at.home().await?.home.fsync(ino).await?;
+        at.slot.lost().check(ino)
     }
 
     /// Sets an extended attribute.
@@ -377,11 +399,9 @@ impl View {
     ) -> Result<()> {
         let (at, ino) = target.writable()?;
         let open = at.home().await?;
-        let attr = match &name[..] == ACL_ACCESS && who.uid != 0 {
-            true => Some(open.home.getattr(ino).await?),
-            false => None,
-        };
-        let kill_sgid = attr.is_some_and(|attr| loses_set_gid(who, &attr));
+        let kill_sgid = name[..] == *ACL_ACCESS
+            && who.uid != 0
+            && loses_set_gid(who, &open.home.getattr(ino).await?);
         let mode = XattrMode { kill_sgid, ..mode };
         open.home.setxattr(Self::caller(who, &at), ino, name, value, mode).await
     }
@@ -461,10 +481,32 @@ fn answers_no_xattrs(at: &Attachment, ino: Ino) -> bool {
     ino == Ino::ROOT && at.slot.opened().is_none() && !at.slot.head().root_xattrs
 }
 
-/// Whether setting an ACL takes the set-gid bit: the caller is not in the file's group. The
-/// kernel tells only on request, by a flag that the present transport cannot ask for.
+/// Whether a chown to nobody, which the kernel lets pass, would take set-id bits of a file of
+/// somebody else.
+fn is_strangers_chown(who: Who, attr: &Attr) -> bool {
+    let alive = attr.perm & S_ISGID != 0 && attr.perm & S_IXGRP != 0;
+    let falls = attr.perm & S_ISUID != 0 || alive || loses_set_gid(who, attr);
+    who.uid != 0
+        && who.uid != attr.uid
+        && attr.kind != Kind::Dir
+        && falls
+        && caller::is_chown(who.tid) == Some(true)
+        && !caller::stands_above(who.tid, attr.uid, attr.gid)
+}
+
+/// Whose change it is. Root may keep the set-gid bit of any group.
+fn kill_by(who: Who, attr: &Attr, kill: Kill) -> Kill {
+    match kill {
+        Kill::ByMember if who.uid != 0 && loses_set_gid(who, attr) => Kill::ByOutsider,
+        other => other,
+    }
+}
+
+/// Whether the caller is not in the group of a set-gid file, so that writing to it or setting its
+/// ACL takes the bit. For ACLs the kernel tells only on request, by a flag that the present
+/// transport cannot ask for; for other changes not at all.
 fn loses_set_gid(who: Who, attr: &Attr) -> bool {
     attr.perm & S_ISGID != 0
         && attr.gid != who.gid
-        && !super::caller::groups_of(who.tid).contains(&attr.gid)
+        && !caller::groups_of(who.tid).contains(&attr.gid)
 }

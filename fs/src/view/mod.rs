@@ -14,6 +14,7 @@ mod gate;
 mod homes;
 mod inside;
 mod locks;
+mod losses;
 mod number;
 mod slot;
 mod snapshots;
@@ -26,10 +27,12 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+pub use caller::is_chown;
 pub use directory::{Directory, Head, Space};
 pub use gate::{CROWDED_WRITE_BYTES, Gate, WaitingBytes, is_crowded};
 pub use inside::Pair;
 pub use locks::{FileLocks, LockAnswer, LockRequest};
+pub use losses::Losses;
 pub use number::{HOMES_VOLUME, MOUNT_ROOT, VOLUMES_MAX, join, split};
 pub use slot::{Attachment, Invalidate, OpenHome, Slot};
 pub use snapshots::Kept;
@@ -234,6 +237,18 @@ impl View {
             (Shown::Homes, Some(slot)) => Ok(Target::Inside(self.attach(&slot), ino)),
             _ => Err(ErrorKind::Stale.into()),
         }
+    }
+
+    /// The same for a request: `Stale` too for an inode that was lost.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub fn living(&self, number: u64) -> Result<Target> {
+        let target = self.target(number)?;
+        if let Target::Inside(at, ino) = &target {
+            at.slot.lost().check_gone(*ino)?;
+        }
+        Ok(target)
     }
 
     /// Whether an inode takes no changes: it is in a snapshot.

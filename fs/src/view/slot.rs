@@ -17,6 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::directory::{Directory, Head};
 use super::gate::Gate;
 use super::locks::FileLocks;
+use super::losses::Losses;
 use super::stats::Counters;
 use crate::home::{Change, ClientId, Error, ErrorKind, Home, Ino, References, Result};
 
@@ -30,6 +31,9 @@ static NEXT_MOUNT: AtomicU32 = AtomicU32::new(0);
 pub trait Invalidate: Send + Sync + 'static {
     /// Drops what is cached of `change`. Never waits.
     fn invalidate(&self, volume: u32, change: Change);
+
+    /// Drops everything that is cached. Never waits.
+    fn invalidate_all(&self) {}
 }
 
 /// An open home. Operations hold it while they run, which keeps it open.
@@ -59,6 +63,11 @@ pub struct Slot {
     used_ms: AtomicU64,
     born: Instant,
     retired: AtomicBool,
+    lost: Losses,
+    /// The epoch of the home when it was last open here, 0 for never.
+    epoch: AtomicU64,
+    /// Why the home was lost or could not be opened; nothing while it is open.
+    trouble: Mutex<Option<String>>,
 }
 
 impl std::fmt::Debug for Slot {
@@ -102,6 +111,25 @@ impl Slot {
             used_ms: AtomicU64::new(0),
             born: Instant::now(),
             retired: AtomicBool::new(false),
+            lost: Losses::default(),
+            epoch: AtomicU64::new(0),
+            trouble: Mutex::default(),
+        })
+    }
+
+    /// Inodes that this daemon acknowledged and could not keep.
+    #[must_use]
+    pub fn lost(&self) -> &Losses {
+        &self.lost
+    }
+
+    /// What is wrong with the home, in one line. Never waits.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let own = self.trouble.lock().clone();
+        own.or_else(|| {
+            let open = self.opened()?;
+            open.home.failed().map(|error| error.to_string()).or_else(|| open.home.trouble())
         })
     }
 
@@ -157,17 +185,34 @@ impl Slot {
         match self.directory.open(&self.head()).await {
             Ok(home) => {
                 *failed = None;
+                self.trouble.lock().take();
+                let (before, epoch) =
+                    (self.epoch.swap(home.epoch(), Ordering::AcqRel), home.epoch());
                 let open = Arc::new(OpenHome { home });
                 let attachments = self.attachments.lock();
                 for attachment in &*attachments {
                     attachment.attach(&open);
                 }
                 *self.open.write() = Some(Arc::clone(&open));
+                if before != 0 && epoch != before + 1 {
+                    // Somebody else had it meanwhile.
+                    attachments
+                        .iter()
+                        .for_each(|attachment| attachment.invalidate.invalidate_all());
+                }
+                let (slot, ended) = (Arc::downgrade(&self), open.home.ended());
+                tokio::spawn(async move {
+                    ended.await;
+                    if let Some(slot) = slot.upgrade() {
+                        slot.give_up();
+                    }
+                });
                 tracing::info!(home = %self.name, "home opened");
                 Ok(open)
             }
             Err(error) => {
                 tracing::error!(home = %self.name, %error, "the home does not open");
+                *self.trouble.lock() = Some(error.to_string());
                 *failed = Some((Instant::now(), error.clone()));
                 Err(error)
             }
@@ -177,16 +222,32 @@ impl Slot {
     /// The open home answers nothing any more (another owner had it, or it gave up): the next
     /// operation opens it again, or is told why not.
     pub fn give_up(self: &Arc<Self>) {
-        let Some(open) = self.opened() else { return };
+        // An operation may end behind the opening that followed: that home is well.
+        let ended = |open: &Arc<OpenHome>| {
+            matches!(open.home.failed(), Some(Error(ErrorKind::Fenced | ErrorKind::Closed)))
+        };
+        let Some(open) = self.opened().filter(ended) else { return };
         let slot = Arc::clone(self);
         tokio::spawn(async move {
             let _turning = slot.turning.lock().await;
             let same = slot.opened().is_some_and(|now| Arc::ptr_eq(&now, &open));
             if same {
+                let why = open.home.failed().map(|error| error.to_string()).unwrap_or_default();
+                let attachments = slot.attachments.lock().clone();
+                let unkept = open.home.unkept();
+                let referred = attachments.iter().flat_map(|at| at.referred_inos()).collect();
+                slot.lost.note(&unkept, &referred);
+                let inodes = unkept.inodes.len();
+                slot.epoch.store(open.home.epoch(), Ordering::Release);
+                *slot.trouble.lock() = Some(why.clone());
                 *slot.open.write() = None;
+                attachments.iter().for_each(|attachment| attachment.invalidate.invalidate_all());
+                tracing::error!(
+                    home = %slot.name, why, inodes,
+                    "the home ended; changes of so many inodes are lost; it opens again when it can"
+                );
                 // It has nothing left to lose; an error was its reason to end.
                 drop(open.home.close().await);
-                tracing::warn!(home = %slot.name, "the home ended; it opens again when it can");
             }
         });
     }
@@ -253,6 +314,7 @@ impl Slot {
             *self.open.write() = Some(open);
             return Err(error);
         }
+        self.epoch.store(open.home.epoch(), Ordering::Release);
         tracing::info!(home = %self.name, "home closed");
         if let Ok(root) = root {
             let before = Head { root_xattrs, ..self.head() };
@@ -319,7 +381,9 @@ impl Attachment {
     /// Gives references back. Never waits and never opens a home.
     pub fn forget(&self, ino: Ino, count: u64) {
         let mut references = self.references.lock();
-        let _gone = references.give_back(ino, count);
+        if references.give_back(ino, count) {
+            self.slot.lost.forget(ino);
+        }
         // Still under the lock: an opening that hands the counts over sees either both or none.
         if let Some(open) = self.slot.opened() {
             open.home.forget(self.client(), ino, count);
@@ -347,7 +411,8 @@ impl Attachment {
     fn attach(self: &Arc<Self>, open: &Arc<OpenHome>) {
         let client = open.home.attach();
         let references = self.references.lock();
-        open.home.remember_all(client, &references);
+        let living = references.iter().filter(|(ino, _)| !self.slot.lost.is_gone(*ino));
+        open.home.remember_all(client, living);
         self.client.store(client.0, Ordering::Release);
         drop(references);
         let mut changes = open.home.changes();

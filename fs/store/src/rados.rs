@@ -74,7 +74,8 @@ impl RadosStores {
     pub(crate) async fn usage(&self) -> Result<Usage> {
         let pool = Arc::clone(&self.data_core.pool);
         let ask = move || {
-            let of_pool = pool
+            let link = pool.link();
+            let of_pool = link
                 .cluster
                 .mon_command(r#"{"prefix":"df","format":"json"}"#)
                 .ok()
@@ -82,7 +83,7 @@ impl RadosStores {
             if let Some(usage) = of_pool {
                 return Ok(usage);
             }
-            let stat = pool.cluster.stat()?;
+            let stat = link.cluster.stat()?;
             let bytes = |kib: u64| kib.saturating_mul(1024);
             Ok(Usage {
                 capacity_bytes: bytes(stat.kb),

@@ -369,7 +369,8 @@ impl Sim {
                 let ino = self.file(a);
                 let offset = self.offset(ino, b);
                 let bytes = content(d, if e % 50 == 49 { 0 } else { self.length(c) });
-                let mode = WriteMode { append: e % 4 == 1, kill_priv: e % 8 == 2, whole: false };
+                let kill = kill(e % 8);
+                let mode = WriteMode { append: e % 4 == 1, kill, whole: false };
                 let data = Bytes::copy_from_slice(&bytes);
                 let real = self.life().run(home.write(caller, Ino(ino), offset, data, mode));
                 if self.lost(&real) {
@@ -464,7 +465,7 @@ impl Sim {
                     set.atime = (b % 7 == 0).then_some(SetTime::Now);
                     let time = Time { sec: i64::from(e), nsec: 5 };
                     set.mtime = (b % 4 == 1).then_some(SetTime::At(time));
-                    set.kill_priv = b % 6 == 2;
+                    set.kill = kill(b % 6);
                 }
                 let real = self.life().run(home.setattr(caller, Ino(ino), set));
                 if !self.lost(&real) {
@@ -949,5 +950,13 @@ fn xattr(b: u16, c: u16, d: u16) -> (Vec<u8>, Vec<u8>) {
         8 if c % 5 == 0 => (b"user.huge".to_vec(), value(65_537)),
         8 => (b"bad.name".to_vec(), value(3)),
         _ => (b"user.empty".to_vec(), Vec::new()),
+    }
+}
+
+fn kill(number: u16) -> Kill {
+    match number {
+        2 => Kill::ByMember,
+        3 => Kill::ByOutsider,
+        _ => Kill::Nothing,
     }
 }

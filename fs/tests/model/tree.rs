@@ -477,9 +477,7 @@ impl Tree {
                 acl_set_mode(acl, perm);
             }
         }
-        if set.kill_priv {
-            self.kill_priv(ino);
-        }
+        self.kill_priv(ino, set.kill);
         let names = self.names(ino);
         names.uid = set.uid.unwrap_or(names.uid);
         names.gid = set.gid.unwrap_or(names.gid);
@@ -502,12 +500,13 @@ impl Tree {
         Ok(self.nodes[&ino].attr(ino))
     }
 
-    fn kill_priv(&mut self, ino: u64) {
-        if self.nodes[&ino].is_dir() {
+    fn kill_priv(&mut self, ino: u64, kill: Kill) {
+        if self.nodes[&ino].is_dir() || kill == Kill::Nothing {
             return;
         }
         let perm = self.nodes[&ino].names.perm;
-        let group = if perm & 0o010 != 0 { SET_GID } else { 0 };
+        let alive = perm & 0o010 != 0 || kill == Kill::ByOutsider;
+        let group = if alive { SET_GID } else { 0 };
         self.names(ino).perm &= !(SET_UID | group);
         if let Some(old) = self.names(ino).xattrs.remove(CAPABILITY) {
             self.bytes -= old.len() as u64;
@@ -535,9 +534,7 @@ impl Tree {
         if len == 0 && !bytes.is_empty() {
             return Err("OverQuota");
         }
-        if mode.kill_priv {
-            self.kill_priv(ino);
-        }
+        self.kill_priv(ino, mode.kill);
         if len > 0 {
             self.data(ino, now, |data| {
                 data.contents.write(offset, &bytes[..len as usize]);

@@ -13,13 +13,13 @@ pub(super) fn write(dir: &Path, options: &Options) -> Result<Vec<String>> {
     for name in ["run", "log", "mon", "mgr", "mds", "crash"] {
         fs::create_dir(dir.join(name))?;
     }
-    let port = free_port()?;
+    let port = free_port(&options.address)?;
     let fsid = identity();
     let text = conf(dir, port, &fsid, options);
     fs::write(dir.join("ceph.conf"), text).context("writing ceph.conf")?;
     keys(dir, options.osds)?;
     let map = dir.join("monmap");
-    let address = format!("[v2:127.0.0.1:{port}]");
+    let address = format!("[v2:{}:{port}]", options.address);
     let mut tool = Command::new("monmaptool");
     tool.args(["--create", "--clobber", "--addv", "a", &address, "--fsid", &fsid]);
     process::output(at(tool, &map))?;
@@ -71,14 +71,14 @@ fn keys(dir: &Path, osds: usize) -> Result<()> {
 fn conf(dir: &Path, port: u16, fsid: &str, options: &Options) -> String {
     let dir = dir.display();
     let store = if options.bluestore { "bluestore" } else { "memstore" };
-    let settings = options.settings.join("\n");
+    let (address, settings) = (&options.address, options.settings.join("\n"));
     format!(
         "[global]
 fsid = {fsid}
-mon host = v2:127.0.0.1:{port}
+mon host = v2:{address}:{port}
 mon initial members = a
-public addr = 127.0.0.1
-cluster addr = 127.0.0.1
+public addr = {address}
+cluster addr = {address}
 ms bind ipv6 = false
 keyring = {dir}/keyring
 run dir = {dir}/run
@@ -132,8 +132,8 @@ osd op num threads per shard = 1
     )
 }
 
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?;
+fn free_port(address: &str) -> Result<u16> {
+    let listener = TcpListener::bind((address, 0)).context("looking for a free port")?;
     Ok(listener.local_addr()?.port())
 }
 

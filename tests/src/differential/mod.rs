@@ -10,7 +10,6 @@ mod op;
 mod side;
 mod sys;
 
-use std::collections::VecDeque;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -72,7 +71,6 @@ pub fn same_trees(left: &Path, right: &Path) -> Result<()> {
     let read = |dir| {
         tree::read(dir, options).map(|mut tree| {
             for node in tree.values_mut() {
-                node.mode = comparable_mode(node.mode);
                 // Whether a whiteout inherits an ACL differs between local file systems.
                 if node.mode & libc::S_IFMT == libc::S_IFCHR {
                     node.xattrs.clear();
@@ -84,43 +82,66 @@ pub fn same_trees(left: &Path, right: &Path) -> Result<()> {
     tree::same("trees", &read(left)?, &read(right)?)
 }
 
-/// Set-gid without group-execute on a file means nothing any more (once: mandatory locking). A
-/// local file system drops it when somebody outside of the group writes; the kernel tells a FUSE
-/// file system of set-gid only where group-execute is set.
-fn comparable_mode(mode: u32) -> u32 {
-    let file = mode & libc::S_IFMT == libc::S_IFREG;
-    let meaningless = file && mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID;
-    if meaningless { mode & !libc::S_ISGID } else { mode }
-}
-
 fn run_here(left: &Path, right: &Path, seed: u64, operations: usize) -> Result<()> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut sides = (Side::open(left)?, Side::open(right)?);
-    let mut recent = VecDeque::new();
     let mut succeeded = 0;
-    for index in 0..operations {
-        let round = index % ROUND;
-        if round == 0 {
-            sides.0.empty(left)?;
-            sides.1.empty(right)?;
-        }
-        let op = op::first(round).unwrap_or_else(|| op::random(&mut random));
-        recent.push_back(format!("{index}: {op:?}"));
-        if recent.len() > SHOWN {
-            recent.pop_front();
-        }
-        let before = || recent.iter().map(|op| format!("  {op}\n")).collect::<String>();
-        let outcomes = (sides.0.execute(&op), sides.1.execute(&op));
-        if outcomes.0 != outcomes.1 {
-            let (l, r) = outcomes;
-            bail!("operation {index} differs\n  left:  {l:?}\n  right: {r:?}\nafter\n{}", before());
-        }
-        succeeded += usize::from(outcomes.0.is_ok());
-        if round == ROUND - 1 {
-            same_trees(left, right).with_context(|| format!("after\n{}", before()))?;
+    for first in (0..operations).step_by(ROUND) {
+        let round: Vec<_> = (0..ROUND.min(operations - first))
+            .map(|index| op::first(index).unwrap_or_else(|| op::random(&mut random)))
+            .collect();
+        sides.0.empty(left)?;
+        sides.1.empty(right)?;
+        let done = run_round(&mut sides, first, &round);
+        match done.and_then(|done| same_trees(left, right).map(|()| done)) {
+            Ok(done) => succeeded += done,
+            Err(differ) => {
+                // Which operation it was shows when trees are compared after each.
+                sides.0.empty(left)?;
+                sides.1.empty(right)?;
+                run_closely(&mut sides, (left, right), first, &round)?;
+                let last = first + round.len() - 1;
+                return Err(differ.context(format!("only once, up to operation {last}")));
+            }
         }
     }
     eprintln!("{succeeded} of {operations} operations succeeded, the rest failed alike");
     ensure!(succeeded >= operations / SUCCESS_SHARE_MIN, "too many failed to prove anything");
-    same_trees(left, right)
+    Ok(())
+}
+
+/// Executes a round on both sides; says how many operations succeeded.
+fn run_round(sides: &mut (Side, Side), first: usize, round: &[Op]) -> Result<usize> {
+    let mut succeeded = 0;
+    for (index, op) in round.iter().enumerate() {
+        let (left, right) = (sides.0.execute(op), sides.1.execute(op));
+        if left != right {
+            let at = first + index;
+            let before = before(first, &round[..=index]);
+            bail!("operation {at} differs\n  left:  {left:?}\n  right: {right:?}\nafter\n{before}");
+        }
+        succeeded += usize::from(left.is_ok());
+    }
+    Ok(succeeded)
+}
+
+/// A round again, with the trees compared after each operation.
+fn run_closely(
+    sides: &mut (Side, Side),
+    (left, right): (&Path, &Path),
+    first: usize,
+    round: &[Op],
+) -> Result<()> {
+    for index in 0..round.len() {
+        run_round(sides, first + index, &round[index..=index])?;
+        same_trees(left, right)
+            .with_context(|| format!("after\n{}", before(first, &round[..=index])))?;
+    }
+    Ok(())
+}
+
+/// The last operations of those given, the first of which has the number `first`.
+fn before(first: usize, round: &[Op]) -> String {
+    let shown = round.iter().enumerate().skip(round.len().saturating_sub(SHOWN));
+    shown.map(|(index, op)| format!("  {}: {op:?}\n", first + index)).collect()
 }

@@ -418,7 +418,7 @@ fn stat_value(stat: &rfs::Stat, times: bool) -> Value {
     let kind = FileType::from_raw_mode(stat.st_mode);
     let device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
     Value::Stat {
-        mode: super::comparable_mode(stat.st_mode),
+        mode: stat.st_mode,
         nlink: stat.st_nlink,
         uid: stat.st_uid,
         gid: stat.st_gid,

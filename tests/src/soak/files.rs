@@ -57,8 +57,7 @@ impl Work for Appender {
     fn work(&self, place: &Place) -> Result<()> {
         let path = place.dir.join("log");
         let mut options = OpenOptions::new();
-        let mut log =
-            options.read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut log = options.read(true).write(true).create(true).truncate(false).open(path)?;
         let mut number = self.look(&log)?;
         log.set_len(number * RECORD_BYTES as u64)?;
         std::io::Seek::seek(&mut log, std::io::SeekFrom::End(0))?;

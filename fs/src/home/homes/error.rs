@@ -43,9 +43,8 @@ pub enum HomesError {
     },
     /// A process that lives serves it.
     #[error(
-        "home {home} is served by node {} (process {}): use it there, end the daemon there, \
-         or take it over with --take-over if that node is certainly dead",
-        owner.identity.node, owner.identity.pid
+        "home {home} is served by {owner}: use it there, end the daemon there, or take it over \
+         with --take-over if that node is certainly dead"
     )]
     OwnedElsewhere {
         /// Its name.
@@ -164,7 +163,9 @@ impl From<HomesError> for Error {
             HomesError::Removed { .. } | HomesError::Purging { .. } => {
                 ErrorKind::NotPermitted.into()
             }
-            HomesError::OwnedElsewhere { .. } => ErrorKind::Fenced.into(),
+            HomesError::OwnedElsewhere { .. } => {
+                Self(ErrorKind::OwnedElsewhere(error.to_string().into()))
+            }
             HomesError::Invalid { .. } => ErrorKind::Invalid.into(),
             HomesError::Full { .. } => ErrorKind::NoSpace.into(),
             HomesError::Unavailable { source, home } => {

@@ -26,18 +26,19 @@ impl Homes {
         checked.map_err(|source| HomesError::opening(name, source))
     }
 
-    /// Repairs a home that nobody has open.
+    /// Repairs a home that nobody has open; with `take_over` whoever has it loses it.
     ///
     /// # Errors
     /// `NotFound`, `Removed`, `OwnedElsewhere`, `Home` with what reading or writing says.
     pub async fn repair(
         &self,
         name: &str,
+        take_over: bool,
         options: Options,
         progress: &mut (dyn FnMut(Progress) + Send + Sync),
     ) -> Result<Repaired> {
         self.read(name).await?.0.require_live()?;
-        let claim = owner::claim(self.heartbeat(name).await?, name, false).await?;
+        let claim = owner::claim(self.heartbeat(name).await?, name, take_over).await?;
         let (meta, data, prefix) = (&self.meta, &self.data, home_prefix(name));
         let repaired = fsck::repair(meta, data, &prefix, &self.shared, options, progress).await;
         release(&claim).await;

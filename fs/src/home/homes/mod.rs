@@ -354,6 +354,12 @@ impl Homes {
         started.map_err(|error| HomesError::unavailable(home, error))
     }
 
+    /// What is wrong with the store, as the heartbeat sees it, in one line. Never waits.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.heartbeat.get()?.trouble()
+    }
+
     fn slot(&self, name: &str) -> Slot {
         Arc::clone(self.slots.lock().entry(name.to_owned()).or_default())
     }

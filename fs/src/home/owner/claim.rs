@@ -181,6 +181,10 @@ impl Tenure for Claim {
     async fn admit(&self) -> Result<(), Error> {
         Claim::admit(self).await.map_err(|Lost| ErrorKind::Fenced.into())
     }
+
+    fn is_lost(&self) -> bool {
+        Claim::is_lost(self)
+    }
 }
 
 /// How a claim stands.

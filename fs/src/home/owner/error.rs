@@ -7,9 +7,8 @@ use super::record::Owner;
 pub enum ClaimError {
     /// Somebody who lives has it.
     #[error(
-        "home {home} is served by node {} (process {}): use it there, end the daemon there, \
-         or take it over with --take-over if that node is certainly dead",
-        owner.identity.node, owner.identity.pid
+        "home {home} is served by {owner}: use it there, end the daemon there, or take it over \
+         with --take-over if that node is certainly dead"
     )]
     Owned {
         /// The home.

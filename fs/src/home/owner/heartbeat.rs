@@ -15,6 +15,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
 use yadokari_store::head::{HeadError, HeadVersion, create_head, find_head, swap_head};
 
 use super::claim::Held;
@@ -87,6 +88,7 @@ impl Heartbeat {
             own: tokio::sync::Mutex::new(OwnObject::default()),
             claims: Mutex::default(),
             sightings: Mutex::default(),
+            trouble: Mutex::default(),
             renewed: watch::Sender::new(()),
             standing: watch::Sender::new(()),
             meta,
@@ -114,6 +116,20 @@ impl Heartbeat {
         self.inner.validity().1
     }
 
+    /// What keeps this process from renewing, in one line: the first sign of a store that does
+    /// not answer.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.inner.trouble.lock();
+        let Trouble { since, what, why } = trouble.as_ref()?;
+        let seconds = self.inner.now().saturating_sub(*since).as_secs();
+        let rest = match self.is_valid() {
+            true => "",
+            false => "; changes wait until it does, and other nodes may take the homes over",
+        };
+        Some(format!("the store {what} for {seconds} s: {why}{rest}"))
+    }
+
     /// Ends all claims and removes the object. For after they were released.
     pub async fn stop(&self) {
         self.abort();
@@ -138,6 +154,15 @@ impl Drop for Heartbeat {
     }
 }
 
+/// Why renewals fail, and since when by the lease's clock.
+#[derive(Debug)]
+struct Trouble {
+    since: Duration,
+    /// The store `fails` or `does not answer`.
+    what: &'static str,
+    why: String,
+}
+
 /// What the tasks and the claims of a heartbeat share.
 #[derive(Debug)]
 pub(super) struct Pulse {
@@ -152,6 +177,7 @@ pub(super) struct Pulse {
     own: tokio::sync::Mutex<OwnObject>,
     claims: Mutex<Vec<Weak<Held>>>,
     sightings: Mutex<HashMap<Incarnation, Watch<HeadVersion>>>,
+    trouble: Mutex<Option<Trouble>>,
 }
 
 /// What every operation of every home asks of the lease: to be read without a lock. `until` is
@@ -244,17 +270,43 @@ impl Pulse {
         let mut pause = timing.interval;
         loop {
             tokio::time::sleep(pause).await;
+            let began = self.now();
             let renewal = tokio::time::timeout(timing.interval, self.renew()).await;
             pause = match &renewal {
                 Ok(Ok(())) => timing.interval,
                 _ => timing.retry_pause(),
             };
-            match renewal {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "the heartbeat was not renewed"),
-                Err(_) => tracing::warn!("the heartbeat was not renewed in time"),
-            }
+            self.note(began, renewal);
         }
+    }
+
+    /// Says once when renewals begin to fail, and once when they work again.
+    fn note(&self, began: Duration, renewal: Result<Result<(), HeadError>, Elapsed>) {
+        let interval = self.options.timing.interval;
+        let (what, why) = match renewal {
+            Ok(Ok(())) => {
+                if let Some(over) = self.trouble.lock().take() {
+                    let seconds = self.now().saturating_sub(over.since).as_secs();
+                    tracing::info!(seconds, "the heartbeat is renewed again");
+                }
+                return;
+            }
+            Ok(Err(error)) => {
+                let source = std::error::Error::source(&error);
+                let why = source.map_or_else(|| error.to_string(), |s| format!("{error}: {s}"));
+                ("fails", why)
+            }
+            Err(_elapsed) => {
+                let seconds = interval.as_secs();
+                ("does not answer", format!("the heartbeat was not written within {seconds} s"))
+            }
+        };
+        let mut trouble = self.trouble.lock();
+        if trouble.is_none() {
+            tracing::warn!(why, "the heartbeat was not renewed; trying again");
+        }
+        let since = trouble.as_ref().map_or(began, |trouble| trouble.since);
+        *trouble = Some(Trouble { since, what, why });
     }
 
     /// Looks after claims: after a lapse all must be confirmed; now and then each is looked at,

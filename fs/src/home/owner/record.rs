@@ -1,6 +1,9 @@
 //! The objects of ownership: the record of a home and the heartbeat of a process, both as JSON
 //! in a head. A record is never deleted while its home exists: its epoch only grows.
 
+use std::fmt;
+
+use chrono::DateTime;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
@@ -20,6 +23,15 @@ pub struct Owner {
     pub identity: NodeIdentity,
     /// When it claimed the home, in seconds since 1970 by its clock: for people only.
     pub since: i64,
+}
+
+/// `node n1 (process 7, since 2026-11-21 14:02:03 UTC)`
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (node, pid) = (&self.identity.node, self.identity.pid);
+        let since = DateTime::from_timestamp(self.since, 0).unwrap_or_default();
+        write!(f, "node {node} (process {pid}, since {})", since.format("%Y-%m-%d %H:%M:%SZ"))
+    }
 }
 
 /// The owner record of a home.

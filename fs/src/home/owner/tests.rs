@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -252,6 +253,96 @@ async fn an_owner_that_came_back_in_time_spoils_a_takeover_that_is_under_way() {
     held.admit().await.unwrap();
     assert!(matches!(taking.await.unwrap(), Err(ClaimError::Owned { .. })));
     assert!(held.still_valid());
+}
+
+/// A clock that jumps when it is told to: a machine that slept, or a kernel that errs.
+#[derive(Debug, Default)]
+struct JumpingClock {
+    clock: TestClock,
+    forward: Mutex<Duration>,
+    back: Mutex<Duration>,
+}
+
+impl Monotonic for JumpingClock {
+    fn now(&self) -> Duration {
+        let hours = Duration::from_secs(100 * 3600);
+        hours + self.clock.now() + *self.forward.lock() - *self.back.lock()
+    }
+}
+
+/// A wall clock that somebody sets.
+#[derive(Debug, Default)]
+struct SetClock(Mutex<i64>);
+
+impl crate::home::Clock for SetClock {
+    fn now(&self) -> crate::home::Time {
+        crate::home::Time { sec: *self.0.lock(), nsec: 0 }
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_whose_clock_jumps_acknowledges_nothing_before_it_has_made_sure() {
+    for (jump_back, taken) in [(false, false), (true, false), (false, true), (true, true)] {
+        let store = store();
+        let clock = Arc::new(JumpingClock::default());
+        let seam = HeartbeatOptions { monotonic: Arc::clone(&clock) as _, ..options() };
+        let one = Heartbeat::start(Arc::clone(&store), identity("n1", 1), seam).await.unwrap();
+        let held = claim(&one, "ada", false).await.unwrap();
+        sleep(Duration::from_secs(5)).await;
+        assert!(held.still_valid());
+        let two = beat(&store, identity("n2", 2)).await;
+        let next = if taken { Some(claim(&two, "ada", true).await.unwrap()) } else { None };
+        *(if jump_back { &clock.back } else { &clock.forward }).lock() += HOUR;
+        assert!(!held.still_valid(), "back: {jump_back}");
+        assert_eq!(held.admit().await.is_err(), taken, "back: {jump_back}");
+        assert_eq!((held.still_valid(), held.is_lost()), (!taken, taken));
+        assert!(next.is_none_or(|next| next.still_valid()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claimer_whose_clock_jumps_takes_nothing_from_a_living_owner() {
+    for jump_back in [false, true] {
+        let store = store();
+        let one = beat(&store, identity("n1", 1)).await;
+        let held = claim(&one, "ada", false).await.unwrap();
+        let clock = Arc::new(JumpingClock::default());
+        let seam = HeartbeatOptions { monotonic: Arc::clone(&clock) as _, ..options() };
+        let two = Heartbeat::start(Arc::clone(&store), identity("n2", 2), seam).await.unwrap();
+        let jumps = async {
+            for _ in 0..20 {
+                sleep(Duration::from_millis(700)).await;
+                *(if jump_back { &clock.back } else { &clock.forward }).lock() += HOUR;
+            }
+        };
+        let claims = async {
+            for _ in 0..3 {
+                claim(&two, "ada", false).await.unwrap_err();
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::join!(jumps, claims);
+        assert!(held.still_valid(), "back: {jump_back}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wall_clocks_decide_nothing() {
+    let store = store();
+    let wall = Arc::new(SetClock::default());
+    let seam = HeartbeatOptions { clock: Arc::clone(&wall) as _, ..options() };
+    let one = Heartbeat::start(Arc::clone(&store), identity("n1", 1), seam).await.unwrap();
+    let held = claim(&one, "ada", false).await.unwrap();
+    let two = beat(&store, identity("n2", 2)).await;
+    for at in [i64::MAX, i64::MIN, 0, 4_102_444_800] {
+        *wall.0.lock() = at;
+        sleep(TTL).await;
+        assert!(held.still_valid(), "at {at}");
+        let refused = claim(&two, "ada", false).await.unwrap_err();
+        assert!(refused.to_string().contains("since 1970-01-01 00:00:00Z"), "{refused}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

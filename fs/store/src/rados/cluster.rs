@@ -1,7 +1,12 @@
 //! The connection to a cluster and the pools on it.
 //!
-//! A [`Pool`] holds its [`Cluster`], and every request in flight holds its pool: so librados is
-//! shut down only when nothing can call back any more, whoever drops its future early.
+//! A [`Link`] is a pool over one connection, and every request in flight holds its link, which
+//! holds its [`Cluster`]: so librados is shut down only when nothing can call back any more,
+//! whoever drops its future early.
+//!
+//! A cluster that blocklists a client hears it no more, for good. A [`Pool`] then connects anew
+//! (`renew`) and goes on over another link; who may write what is not decided here but by the
+//! owner records and the fencing above, and nothing that the old client sent happens later.
 
 use super::op::in_callback;
 use super::trouble::{conf_error, connect_error, failed, no_keyring};
@@ -12,7 +17,8 @@ use std::ffi::CString;
 use std::fmt;
 use std::io;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -160,11 +166,7 @@ impl Cluster {
     }
 
     /// Opens a pool. Blocks.
-    pub(super) fn pool(
-        self: &Arc<Self>,
-        name: &str,
-        namespace: &str,
-    ) -> Result<Arc<Pool>, StoreError> {
+    fn link(self: &Arc<Self>, name: &str, namespace: &str) -> Result<Arc<Link>, StoreError> {
         let (c_name, c_namespace) = (c_string(name)?, c_string(namespace)?);
         let mut io: ffi::rados_ioctx_t = ptr::null_mut();
         // SAFETY: the handle is connected, `c_name` a C string, `io` outlives the call.
@@ -183,14 +185,7 @@ impl Cluster {
             ffi::rados_ioctx_set_namespace(io, c_namespace.as_ptr());
             ffi::rados_ioctx_get_id(io)
         };
-        Ok(Arc::new(Pool {
-            io,
-            id,
-            name: name.to_owned(),
-            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
-            kib: Arc::new(Semaphore::new(KIB_MAX)),
-            cluster: Arc::clone(self),
-        }))
+        Ok(Arc::new(Link { io, id, cluster: Arc::clone(self) }))
     }
 }
 
@@ -221,21 +216,81 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// A pool, in one namespace of it.
-pub(super) struct Pool {
+/// A pool over one connection, in one namespace of it.
+pub(super) struct Link {
     pub(super) io: ffi::rados_ioctx_t,
-    pub(super) id: i64,
-    pub(super) name: String,
-    requests: Arc<Semaphore>,
-    kib: Arc<Semaphore>,
+    id: i64,
     pub(super) cluster: Arc<Cluster>,
 }
 
 // SAFETY: librados documents an ioctx as usable from any thread as long as its settings
-// (namespace, snapshot, locator) do not change; they are set before the Pool exists.
-unsafe impl Send for Pool {}
+// (namespace, snapshot, locator) do not change; they are set before the Link exists.
+unsafe impl Send for Link {}
 // SAFETY: as for Send.
-unsafe impl Sync for Pool {}
+unsafe impl Sync for Link {}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // SAFETY: requests in flight hold the link, so there are none; the cluster, which the
+        // ioctx belongs to, is dropped after it.
+        unsafe { ffi::rados_ioctx_destroy(self.io) };
+    }
+}
+
+/// How to connect, and the connection that the pools share at the moment.
+pub(super) struct Connection {
+    url: RadosUrl,
+    request_timeout: Duration,
+    current: Mutex<Arc<Cluster>>,
+}
+
+impl Connection {
+    /// Connects. Blocks.
+    pub(super) fn new(
+        url: &RadosUrl,
+        request_timeout: Duration,
+    ) -> Result<Arc<Connection>, StoreError> {
+        let current = Mutex::new(Cluster::connect(url, request_timeout)?);
+        Ok(Arc::new(Connection { url: url.clone(), request_timeout, current }))
+    }
+
+    /// Opens a pool. Blocks.
+    pub(super) fn pool(self: &Arc<Self>, name: &str) -> Result<Arc<Pool>, StoreError> {
+        let cluster = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner));
+        let link = cluster.link(name, &self.url.namespace)?;
+        Ok(Arc::new(Pool {
+            id: link.id,
+            name: name.to_owned(),
+            link: RwLock::new(link),
+            renewing: AtomicBool::new(false),
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            kib: Arc::new(Semaphore::new(KIB_MAX)),
+            connection: Arc::clone(self),
+        }))
+    }
+
+    /// A connection that is not `failed`: the one that another pool made meanwhile, or a new
+    /// one. Blocks.
+    fn another(&self, failed: &Arc<Cluster>) -> Result<Arc<Cluster>, StoreError> {
+        // Held while connecting, so that all pools get the same.
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current, failed) {
+            *current = Cluster::connect(&self.url, self.request_timeout)?;
+        }
+        Ok(Arc::clone(&current))
+    }
+}
+
+/// A pool, in one namespace of it, over whatever connection works.
+pub(super) struct Pool {
+    pub(super) id: i64,
+    pub(super) name: String,
+    link: RwLock<Arc<Link>>,
+    renewing: AtomicBool,
+    requests: Arc<Semaphore>,
+    kib: Arc<Semaphore>,
+    connection: Arc<Connection>,
+}
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -243,11 +298,37 @@ impl fmt::Debug for Pool {
     }
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
-        // SAFETY: requests in flight hold the pool, so there are none; the cluster, which the
-        // ioctx belongs to, is dropped after it.
-        unsafe { ffi::rados_ioctx_destroy(self.io) };
+impl Pool {
+    /// The way to the pool at the moment.
+    pub(super) fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.link.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The cluster hears the client behind `failed` no more: connects as a new one, in the
+    /// background. Whoever comes next finds it, or asks for it again.
+    pub(super) fn renew(self: &Arc<Self>, failed: Arc<Link>) {
+        if !Arc::ptr_eq(&failed, &self.link()) || self.renewing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::warn!(
+            pool = self.name,
+            "the cluster has blocklisted this client: connecting anew"
+        );
+        let pool = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let connected = pool
+                .connection
+                .another(&failed.cluster)
+                .and_then(|cluster| cluster.link(&pool.name, &pool.connection.url.namespace));
+            match connected {
+                Ok(link) => {
+                    tracing::info!(pool = pool.name, "connected anew");
+                    *pool.link.write().unwrap_or_else(PoisonError::into_inner) = link;
+                }
+                Err(error) => tracing::warn!(pool = pool.name, %error, "connecting anew failed"),
+            }
+            pool.renewing.store(false, Ordering::Release);
+        });
     }
 }
 

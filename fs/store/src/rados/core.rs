@@ -1,6 +1,6 @@
 //! What the two handles on a pool share, and the way in: connect, check, start.
 
-use super::cluster::{Cluster, Pool};
+use super::cluster::{Connection, Pool};
 use super::confirm::Confirmer;
 use super::format::{self, LAYOUT, Nonce};
 use super::index::Index;
@@ -82,11 +82,11 @@ pub(super) async fn open(
 ) -> Result<(Arc<Core>, Arc<Core>), StoreError> {
     let (of_thread, request_timeout) = (url.clone(), options.request_timeout);
     let connect = move || {
-        let cluster = Cluster::connect(&of_thread, request_timeout)?;
-        let data = cluster.pool(&of_thread.pool, &of_thread.namespace)?;
+        let connection = Connection::new(&of_thread, request_timeout)?;
+        let data = connection.pool(&of_thread.pool)?;
         let meta = match &of_thread.meta_pool {
             None => Arc::clone(&data),
-            Some(name) => cluster.pool(name, &of_thread.namespace)?,
+            Some(name) => connection.pool(name)?,
         };
         Ok::<_, StoreError>((data, meta))
     };

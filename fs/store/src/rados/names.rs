@@ -1,6 +1,6 @@
 //! The names of a pool's objects, in no order: all that RADOS can list.
 
-use super::cluster::Pool;
+use super::cluster::{Link, Pool};
 use ceph::rados as ffi;
 use std::ffi::CStr;
 use std::io;
@@ -9,19 +9,20 @@ use std::sync::Arc;
 
 /// A reader of object names, in no order. Blocks.
 pub(super) struct Names {
-    pool: Arc<Pool>,
+    link: Arc<Link>,
     list: ffi::rados_list_ctx_t,
 }
 
 impl Names {
     pub(super) fn open(pool: &Arc<Pool>) -> io::Result<Names> {
         let mut list: ffi::rados_list_ctx_t = ptr::null_mut();
-        // SAFETY: the pool outlives the list, which holds it; `list` outlives the call.
-        let code = unsafe { ffi::rados_nobjects_list_open(pool.io, &mut list) };
+        let link = pool.link();
+        // SAFETY: the link outlives the list, which holds it; `list` outlives the call.
+        let code = unsafe { ffi::rados_nobjects_list_open(link.io, &mut list) };
         if code < 0 {
             return Err(io::Error::from_raw_os_error(-code));
         }
-        Ok(Names { pool: Arc::clone(pool), list })
+        Ok(Names { link, list })
     }
 
     /// The next name; None at the end. Names that are not UTF-8 are none of ours.
@@ -57,7 +58,7 @@ unsafe fn next_entry(
 
 impl Drop for Names {
     fn drop(&mut self) {
-        let _held_until_here = &self.pool;
+        let _held_until_here = &self.link;
         // SAFETY: the list was opened and is closed once.
         unsafe { ffi::rados_nobjects_list_close(self.list) };
     }

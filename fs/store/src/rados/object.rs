@@ -58,10 +58,11 @@ pub(super) fn error(pool: &Pool, operation: &'static str, path: &Path, errno: Er
             let source = format!("the Ceph user may not do that in pool {}", pool.name).into();
             Error::PermissionDenied { path: object, source }
         }
-        // Ceph's EBLOCKLISTED: the cluster was told to hear this client no more.
+        // Ceph's EBLOCKLISTED: the cluster was told to hear this client no more, and an earlier
+        // try may have happened. Another client is being made.
         libc::ESHUTDOWN => {
-            let source = "this client is on the cluster's blocklist".into();
-            Error::PermissionDenied { path: object, source }
+            let why = "this client is on the cluster's blocklist; connecting anew".to_owned();
+            Detail::Unavailable { operation, object, why }.at(STORE)
         }
         libc::ENAMETOOLONG | libc::EINVAL | libc::EOPNOTSUPP | libc::EFBIG => {
             Detail::Invalid { operation, object, why: source.to_string() }.at(STORE)

@@ -5,7 +5,7 @@
 //! takes that block back, turns it into an answer and sends it to whoever waits, if anybody still
 //! does. So a future can be dropped at any time: the block lives until the callback.
 
-use super::cluster::{Pool, Room};
+use super::cluster::{Link, Pool, Room};
 use super::ffi as more;
 use bytes::Bytes;
 use ceph::rados as ffi;
@@ -187,13 +187,13 @@ struct InFlight {
     results: [c_int; 4],
     _room: Room,
     /// Dropped last: librados must outlive the request.
-    _pool: Arc<Pool>,
+    link: Arc<Link>,
 }
 
 type Waiting = oneshot::Receiver<Result<Read, Errno>>;
 
 impl InFlight {
-    fn new(pool: &Arc<Pool>, room: Room, capacity: usize) -> (Box<InFlight>, Waiting) {
+    fn new(link: Arc<Link>, room: Room, capacity: usize) -> (Box<InFlight>, Waiting) {
         let (answer, waiting) = oneshot::channel();
         let block = Box::new(InFlight {
             answer: Some(answer),
@@ -207,7 +207,7 @@ impl InFlight {
             modified: 0,
             results: [0; 4],
             _room: room,
-            _pool: Arc::clone(pool),
+            link,
         });
         (block, waiting)
     }
@@ -373,89 +373,105 @@ impl Pool {
             Full::Try => more::OPERATION_FULL_TRY,
             Full::Force => more::OPERATION_FULL_FORCE,
         };
-        let (block, waiting) = InFlight::new(self, room, 0);
-        self.submit_write(object, op, flags, block);
-        Ok(wait(waiting).await?.version)
-    }
-
-    fn submit_write(&self, object: &CStr, op: WriteOp, flags: c_int, block: Box<InFlight>) {
-        let (name, now) = (object.as_ptr(), ptr::null_mut());
-        let start = |completion| {
-            // SAFETY: op, pool and completion are alive; librados copies the name and the op.
-            unsafe { ffi::rados_aio_write_op_operate(op.0, self.io, completion, name, now, flags) }
-        };
-        // SAFETY: the block is given up here.
-        unsafe { submit(Box::into_raw(block), start) };
+        let link = self.link();
+        let (block, waiting) = InFlight::new(Arc::clone(&link), room, 0);
+        submit_write(object, op, flags, block);
+        Ok(self.heard(link, wait(waiting).await)?.version)
     }
 
     /// Sends a compound read.
     pub(super) async fn read(self: &Arc<Self>, object: &CStr, ask: ReadOp) -> Result<Read, Errno> {
         let capacity = ask.data.map_or(0, |(_, length)| length);
         let room = self.room(capacity).await;
-        let (block, waiting) = InFlight::new(self, room, capacity);
-        self.submit_read(object, &ask, block);
-        wait(waiting).await
+        let link = self.link();
+        let (block, waiting) = InFlight::new(Arc::clone(&link), room, capacity);
+        submit_read(object, &ask, block);
+        self.heard(link, wait(waiting).await)
     }
 
-    fn submit_read(&self, object: &CStr, ask: &ReadOp, mut block: Box<InFlight>) {
-        // SAFETY: no arguments.
-        let op = unsafe { ffi::rados_create_read_op() };
-        assert!(!op.is_null(), "librados has no memory for a read operation");
-        block.xattr = ask.xattr;
-        // From here on only raw places within the block: librados keeps them until the callback.
-        let raw: *mut InFlight = Box::into_raw(block);
-        // SAFETY: the places lie in the block, which stays where it is until the callback; the
-        // strings and arrays are copied during the calls.
-        unsafe {
-            let results = (&raw mut (*raw).results).cast::<c_int>();
-            if let Some(version) = ask.version {
-                ffi::rados_read_op_assert_version(op, version);
-            }
-            if ask.xattr.is_some() {
-                ffi::rados_read_op_getxattrs(op, &raw mut (*raw).xattrs, results);
-            }
-            if ask.stat {
-                let (size, time) = (&raw mut (*raw).size, &raw mut (*raw).modified);
-                ffi::rados_read_op_stat(op, size, time, results.add(1));
-            }
-            if let Some((offset, length)) = ask.data {
-                let buffer = (*raw).data.as_mut_ptr().cast();
-                let done = &raw mut (*raw).data_len;
-                ffi::rados_read_op_read(op, offset, length, buffer, done, results.add(2));
-            }
-            let (iter, rest) = (&raw mut (*raw).omap, &raw mut (*raw).omap_more);
-            match &ask.omap {
-                None => {}
-                Some(Omap::Range { after, prefix, max }) => more::rados_read_op_omap_get_vals2(
+    /// Passes an answer on; where it says that this client is heard no more, another one is made.
+    fn heard(
+        self: &Arc<Self>,
+        link: Arc<Link>,
+        answer: Result<Read, Errno>,
+    ) -> Result<Read, Errno> {
+        if let Err(Errno(libc::ESHUTDOWN)) = answer {
+            self.renew(link);
+        }
+        answer
+    }
+}
+
+fn submit_write(object: &CStr, op: WriteOp, flags: c_int, block: Box<InFlight>) {
+    let link = Arc::clone(&block.link);
+    let (name, now) = (object.as_ptr(), ptr::null_mut());
+    let start = |completion| {
+        // SAFETY: op, link and completion are alive; librados copies the name and the op.
+        unsafe { ffi::rados_aio_write_op_operate(op.0, link.io, completion, name, now, flags) }
+    };
+    // SAFETY: the block is given up here.
+    unsafe { submit(Box::into_raw(block), start) };
+}
+
+fn submit_read(object: &CStr, ask: &ReadOp, mut block: Box<InFlight>) {
+    let link = Arc::clone(&block.link);
+    // SAFETY: no arguments.
+    let op = unsafe { ffi::rados_create_read_op() };
+    assert!(!op.is_null(), "librados has no memory for a read operation");
+    block.xattr = ask.xattr;
+    // From here on only raw places within the block: librados keeps them until the callback.
+    let raw: *mut InFlight = Box::into_raw(block);
+    // SAFETY: the places lie in the block, which stays where it is until the callback; the
+    // strings and arrays are copied during the calls.
+    unsafe {
+        let results = (&raw mut (*raw).results).cast::<c_int>();
+        if let Some(version) = ask.version {
+            ffi::rados_read_op_assert_version(op, version);
+        }
+        if ask.xattr.is_some() {
+            ffi::rados_read_op_getxattrs(op, &raw mut (*raw).xattrs, results);
+        }
+        if ask.stat {
+            let (size, time) = (&raw mut (*raw).size, &raw mut (*raw).modified);
+            ffi::rados_read_op_stat(op, size, time, results.add(1));
+        }
+        if let Some((offset, length)) = ask.data {
+            let buffer = (*raw).data.as_mut_ptr().cast();
+            let done = &raw mut (*raw).data_len;
+            ffi::rados_read_op_read(op, offset, length, buffer, done, results.add(2));
+        }
+        let (iter, rest) = (&raw mut (*raw).omap, &raw mut (*raw).omap_more);
+        match &ask.omap {
+            None => {}
+            Some(Omap::Range { after, prefix, max }) => more::rados_read_op_omap_get_vals2(
+                op,
+                after.as_ptr(),
+                prefix.as_ptr(),
+                *max,
+                iter,
+                rest,
+                results.add(3),
+            ),
+            Some(Omap::Key(key)) => {
+                let (keys, lens) = ([key.as_ptr().cast::<c_char>()], [key.len()]);
+                more::rados_read_op_omap_get_vals_by_keys2(
                     op,
-                    after.as_ptr(),
-                    prefix.as_ptr(),
-                    *max,
+                    keys.as_ptr(),
+                    1,
+                    lens.as_ptr(),
                     iter,
-                    rest,
                     results.add(3),
-                ),
-                Some(Omap::Key(key)) => {
-                    let (keys, lens) = ([key.as_ptr().cast::<c_char>()], [key.len()]);
-                    more::rados_read_op_omap_get_vals_by_keys2(
-                        op,
-                        keys.as_ptr(),
-                        1,
-                        lens.as_ptr(),
-                        iter,
-                        results.add(3),
-                    );
-                }
+                );
             }
         }
-        let name = object.as_ptr();
-        let start = |completion| {
-            // SAFETY: op, pool and completion are alive; librados copies the name and the op.
-            unsafe { ffi::rados_aio_read_op_operate(op, self.io, completion, name, 0) }
-        };
-        // SAFETY: the block was given up above.
-        unsafe { submit(raw, start) };
-        // SAFETY: created above and released once; librados keeps what was submitted.
-        unsafe { ffi::rados_release_read_op(op) };
     }
+    let name = object.as_ptr();
+    let start = |completion| {
+        // SAFETY: op, link and completion are alive; librados copies the name and the op.
+        unsafe { ffi::rados_aio_read_op_operate(op, link.io, completion, name, 0) }
+    };
+    // SAFETY: the block was given up above.
+    unsafe { submit(raw, start) };
+    // SAFETY: created above and released once; librados keeps what was submitted.
+    unsafe { ffi::rados_release_read_op(op) };
 }
