@@ -111,12 +111,14 @@ fn measure(args: RunArgs) -> Result<()> {
     };
     let rounds = args.rounds.unwrap_or(size.rounds()).max(1);
     let plan = run::Plan { size, rounds, contenders, workloads, scratch: args.scratch };
-    let results = run::run(&plan)?;
     std::fs::create_dir_all(&args.out)?;
-    let json = serde_json::to_string_pretty(&results)?;
-    std::fs::write(args.out.join("results.json"), json).context("writing the results")?;
+    let save = |results: &results::Results| {
+        let json = serde_json::to_string_pretty(results)?;
+        std::fs::write(args.out.join("results.json"), json).context("writing the results")?;
+        Ok(std::fs::write(args.out.join("table.md"), table::render(results))?)
+    };
+    let results = run::run(&plan, save)?;
     let table = table::render(&results);
-    std::fs::write(args.out.join("table.md"), &table)?;
     let charts = chart::draw(&results, &args.out)?;
     println!("{table}");
     println!("{}: results.json, table.md, {}", args.out.display(), charts.join(", "));

@@ -30,11 +30,12 @@ struct Running {
     user: User,
 }
 
-/// Does it.
+/// Does it; `save` is told what there is so far after every workload, as a run takes long.
 ///
 /// # Errors
-/// Where something cannot be prepared or started. A workload that fails on a contender is noted.
-pub fn run(plan: &Plan) -> Result<Results> {
+/// Where something cannot be prepared, started or saved. A workload that fails on a contender is
+/// noted.
+pub fn run(plan: &Plan, save: impl Fn(&Results) -> Result<()>) -> Result<Results> {
     ensure!(rustix::process::geteuid().is_root(), "make bench mounts and makes users: run as root");
     for workload in &plan.workloads {
         eprintln!("preparing {}", workload.name);
@@ -60,6 +61,7 @@ pub fn run(plan: &Plan) -> Result<Results> {
     }
     for workload in &plan.workloads {
         measure(plan, workload, &mut all, &mut results);
+        save(&results)?;
     }
     Ok(results)
 }

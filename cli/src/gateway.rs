@@ -38,7 +38,6 @@ pub struct Running {
 /// # Errors
 /// Whatever stops it before that, with its remedy.
 pub fn run(settings: &Settings) -> anyhow::Result<Exit> {
-    yadokari_gateway::memory::return_at_once();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

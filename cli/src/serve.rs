@@ -19,8 +19,6 @@ use crate::exit::{Exit, Failure};
 use crate::gateway::Running;
 use crate::output;
 
-/// A home that nothing used for so long is closed, which gives its memory back.
-const IDLE_AFTER: Duration = Duration::from_secs(600);
 /// Event loops per mount: one answers while another waits for the kernel.
 const THREADS_MIN: usize = 2;
 const THREADS_MAX: usize = 8;
@@ -189,7 +187,7 @@ fn node_config(
         skeleton: settings.home_skeleton.clone(),
         quota: Quota { bytes: settings.home_quota, inodes: settings.home_inodes },
         keep: settings.snapshots_keep,
-        idle_after: IDLE_AFTER,
+        idle_after: settings.timing_idle,
         threads: threads.clamp(THREADS_MIN, THREADS_MAX),
         allow_other: uid != 0 && others_allowed(),
     })

@@ -8,7 +8,6 @@ pub mod api;
 pub mod auth;
 pub mod config;
 pub mod http;
-pub mod memory;
 pub mod oci;
 pub mod registry;
 pub mod tls;

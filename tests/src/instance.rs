@@ -111,6 +111,16 @@ impl Instance {
         Ok(user)
     }
 
+    /// A new user whose home is empty, without what new homes start with.
+    ///
+    /// # Errors
+    /// As [`Instance::user`].
+    pub fn bare_user(&self) -> Result<User> {
+        let user = self.user()?;
+        user.sh("rm -rf .[!.]*")?;
+        Ok(user)
+    }
+
     /// Starts it (again) and waits for `ready`.
     ///
     /// # Errors

@@ -15,9 +15,11 @@ pub mod instance;
 pub mod podman;
 pub mod process;
 pub mod slapd;
+pub mod soak;
 pub mod stores;
 pub mod tree;
 pub mod trouble;
+pub mod usage;
 pub mod user;
 pub mod wait;
 

@@ -54,12 +54,13 @@ A configuration file, with every key and its default:
   data_cache  = \"64M\"             # contents kept for reading
   table_cache = \"48M\"             # metadata blocks
   dirty_max   = \"96M\"             # acknowledged, not yet stored; writers wait beyond it
-  inodes_max  = \"60k\"             # inodes kept decoded
+  inodes_max  = \"20k\"             # inodes kept decoded
 
   [timing]
   commit      = \"1s\"              # names are stored at the latest after this
   flush       = \"2s\"              # data is stored at the latest after this
-  store_timeout = \"90s\"           # an operation that waits for the store fails after this")]
+  store_timeout = \"90s\"           # an operation that waits for the store fails after this
+  idle        = \"10m\"             # a home that nothing used for so long is closed")]
 pub struct NodeArgs {
     /// Take homes over from a node that still looks alive. Only when you know it is dead
     #[arg(long)]

@@ -63,6 +63,8 @@ pub struct Settings {
     pub timing_flush: Duration,
     /// An operation that waits for the store fails after this.
     pub timing_store_timeout: Duration,
+    /// A home that nothing used for so long is closed, which gives its memory back.
+    pub timing_idle: Duration,
     /// The registry gateway.
     pub gateway: GatewaySettings,
     /// The configuration file that was read, for the section that the gateway reads itself.
@@ -84,11 +86,12 @@ impl Settings {
             memory_data_cache: 64 << 20,
             memory_table_cache: 48 << 20,
             memory_dirty_max: 96 << 20,
-            memory_inodes_max: 60_000,
+            memory_inodes_max: 20_000,
             timing_commit: Duration::from_secs(1),
             timing_flush: Duration::from_secs(2),
             // An OSD that is away for a minute, and the way back, is waited for.
             timing_store_timeout: Duration::from_secs(90),
+            timing_idle: Duration::from_secs(600),
             gateway: GatewaySettings::default(),
             source: None,
         }

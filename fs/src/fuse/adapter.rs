@@ -23,7 +23,7 @@ use fuser::{
 use super::ask::ask_kernel;
 use super::attr::{GENERATION, bare_attr, file_attr, file_type, kind, perm, set_time};
 use super::errno::errno;
-use super::serve::{Request, Runner};
+use super::serve::{Payload, Request, Runner};
 use crate::home::{
     ErrorKind, Falloc, Kill, Kind, LockKind, Name, NewNode, ReadPieces, RenameMode, Result, Seek,
     SetAttr, WriteMode, XattrMode,
@@ -57,7 +57,7 @@ impl Adapter {
 
     fn request(&self, op: &'static str, number: INodeNo) -> Result<Request> {
         let target = self.runner.view.living(number.0)?;
-        Ok(Request { op, number: number.0, target, bytes: 0 })
+        Ok(Request { op, number: number.0, target, bytes: 0, data: None })
     }
 
     fn is_local(&self) -> bool {
@@ -532,17 +532,21 @@ impl Filesystem for Adapter {
             whole: cached,
             kill: kill(write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)),
         };
-        let data = Bytes::copy_from_slice(data);
         let bytes = data.len() as u64;
+        let data = Payload::new(Bytes::copy_from_slice(data));
+        // The kernel takes a page that it wrote on its own for lost where not all of it is taken.
+        let part = (!cached).then(|| data.clone());
         let make = move |target| {
-            let (view, data) = (view.clone(), data.clone());
+            let (view, data) = (view.clone(), data.get());
             async move { view.write(who, target, offset, data, mode).await }
         };
         match self.request("write", ino) {
             Ok(request) => {
-                self.runner.run(Request { bytes, ..request }, make, |result| match result {
-                    Ok(written) => reply.written(written),
-                    Err(error) => reply.error(errno(&error)),
+                self.runner.run(Request { bytes, data: part, ..request }, make, |result| {
+                    match result {
+                        Ok(written) => reply.written(written),
+                        Err(error) => reply.error(errno(&error)),
+                    }
                 });
             }
             Err(error) => reply.error(errno(&error)),

@@ -12,12 +12,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use super::errno::is_fault;
 use crate::home::{Error, ErrorKind, Result};
-use crate::view::{Target, View, add, split};
+use crate::view::{CROWDED_WRITE_BYTES, Target, View, add, is_crowded, split};
 
 /// One request: what it is called in the log, and whom it is for.
 #[derive(Clone, Debug)]
@@ -30,6 +32,33 @@ pub struct Request {
     pub target: Target,
     /// Bytes of data that it brings along.
     pub bytes: u64,
+    /// That data, where a part of it may be taken alone.
+    pub data: Option<Payload>,
+}
+
+/// The data of a write. What is not taken of it when it must wait is given back to memory.
+#[derive(Clone, Debug)]
+pub struct Payload(Arc<Mutex<Bytes>>);
+
+impl Payload {
+    /// All of the data.
+    #[must_use]
+    pub fn new(data: Bytes) -> Self {
+        Self(Arc::new(Mutex::new(data)))
+    }
+
+    /// What there is of it.
+    #[must_use]
+    pub fn get(&self) -> Bytes {
+        self.0.lock().clone()
+    }
+
+    /// Keeps the first `len` bytes only; gives how many there are then.
+    fn cut(&self, len: usize) -> u64 {
+        let mut data = self.0.lock();
+        *data = Bytes::copy_from_slice(&data[..len.min(data.len())]);
+        data.len() as u64
+    }
 }
 
 /// Runs requests of one mount.
@@ -65,9 +94,9 @@ impl Runner {
 
     fn wait<T, F, Fut, D>(
         &self,
-        request: Request,
+        mut request: Request,
         span: tracing::Span,
-        future: Pin<Box<Fut>>,
+        mut future: Pin<Box<Fut>>,
         make: F,
         done: D,
     ) where
@@ -78,6 +107,12 @@ impl Runner {
     {
         if let Some(at) = request.target.attachment() {
             add(&at.slot.counters.waited, 1);
+        }
+        if let Some(data) = request.data.as_ref().filter(|_| is_crowded(request.bytes)) {
+            request.bytes = data.cut(CROWDED_WRITE_BYTES);
+            // The first one goes before the next is made: it holds all of the data.
+            drop(future);
+            future = Box::pin(make(request.target.clone()));
         }
         let gate = self.view.gate(&request.target);
         let held = match gate.hold(request.bytes) {

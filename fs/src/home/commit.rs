@@ -93,8 +93,8 @@ impl State {
             if std::mem::take(&mut slot.saved) {
                 txn.delete(key::bucket(dir, hash));
             }
-            if hash < known_to {
-                dir_names.buckets.remove(&hash);
+            if hash < known_to && dir_names.buckets.remove(&hash).is_some() {
+                self.names = self.names.saturating_sub(1);
             }
         } else {
             slot.saved = true;
@@ -197,7 +197,7 @@ impl Core {
         let mut state = self.state.lock();
         state.written = number;
         for ino in dead {
-            state.inodes.remove(ino);
+            state.drop_inode(*ino);
             state.evictions += 1;
         }
         for id in txn.smalls.keys() {

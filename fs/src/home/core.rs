@@ -39,6 +39,11 @@ pub const FILE_FRESH_BYTES: u64 = 8 << 20;
 pub const FILE_CAPTURES_MAX: usize = 3;
 /// A transaction of this many records is committed at once.
 const TXN_RECORDS_MAX: usize = 4096;
+/// Operations wait where the running transaction has more records than this, because the one
+/// before is not written.
+const BEHIND_RECORDS_MAX: usize = 4 * TXN_RECORDS_MAX;
+/// And where so many more inodes are in memory than may be kept, and a quarter as many again.
+const BEHIND_MIN: usize = 4_000;
 /// An operation is started again at most this often for what is not in memory.
 const TRIES_MAX: usize = 100_000;
 
@@ -65,6 +70,7 @@ pub struct Core {
     pub(super) reader: Reader,
     pub(super) holds: Arc<Holds>,
     pub(super) budget: Arc<HomeBudget>,
+    pub(super) reading: Arc<HomeBudget>,
     pub(super) segments: AtomicU64,
     /// The first inode number that the tables reserve for nobody: as written, as durable.
     pub(super) free_ino: [AtomicU64; 2],
@@ -82,6 +88,8 @@ pub struct Core {
     pub(super) tidying: AtomicBool,
     pub(super) armed: AtomicBool,
     pub(super) pressed: AtomicBool,
+    /// Operations wait until less is not in the store yet.
+    pub(super) behind: AtomicBool,
     pub(super) closing: AtomicBool,
     pub(super) reaping: AtomicBool,
     /// A commit waits for data that a rename carries.
@@ -146,7 +154,8 @@ impl Core {
                 if let Some(Error(ErrorKind::Fenced)) = state.failed {
                     return Err(ErrorKind::Fenced.into());
                 }
-                match op(&mut state) {
+                let behind = client.is_some() && self.is_behind(&mut state);
+                match if behind { Err(Stop::Behind) } else { op(&mut state) } {
                     Ok(value) => {
                         self.after(&mut state, client);
                         return Ok(value);
@@ -167,6 +176,7 @@ impl Core {
                     loaded => loaded.map_err(|e| e.in_place(&self.name, "its tables"))?,
                 },
                 Stop::Gate => self.patient(self.pass_gate()).await?,
+                Stop::Behind => self.patient(self.catch_up()).await?,
             }
         }
         Err(Error::unavailable(format_args!("home {}: memory is too small", self.name)))
@@ -176,6 +186,27 @@ impl Core {
         let open = self.gate.notified();
         if self.state.lock().gate_closed {
             open.await;
+        }
+        Ok(())
+    }
+
+    /// Whether operations make changes faster than the store takes them: what is not in the
+    /// store yet cannot leave memory.
+    fn is_behind(&self, state: &mut State) -> bool {
+        let keep = self.shared.inodes_per_home();
+        let inodes_most = keep + keep / 4 + BEHIND_MIN;
+        if state.inodes.len() > inodes_most {
+            state.evict(keep);
+        }
+        state.inodes.len() > inodes_most || state.txn.len() > BEHIND_RECORDS_MAX
+    }
+
+    async fn catch_up(&self) -> Result<()> {
+        let caught = self.gate.notified();
+        if self.is_behind(&mut self.state.lock()) {
+            self.behind.store(true, Ordering::Release);
+            self.wake.notify_one();
+            self.unless_failed(caught).await?;
         }
         Ok(())
     }
@@ -349,6 +380,9 @@ impl Core {
             self.start_tidying();
             self.graves.visit(&self);
             self.state.lock().evict(self.shared.inodes_per_home());
+            if self.behind.swap(false, Ordering::AcqRel) {
+                self.gate.notify_waiters();
+            }
             if self.state.lock().failed.is_some() {
                 break;
             }
@@ -392,7 +426,7 @@ impl Core {
         let closing = self.closing.load(Ordering::Acquire);
         let mut state = self.state.lock();
         self.pressed.store(false, Ordering::Relaxed);
-        let tight = self.budget.is_tight();
+        let tight = self.budget.is_tight() || self.behind.load(Ordering::Acquire);
         let due: Vec<Ino> = state
             .fresh
             .iter()

@@ -39,7 +39,9 @@ impl Core {
                 let bucket = value.map_or(Ok(Bucket::new()), |v| decode_bucket(&v))?;
                 self.insert(evictions, |state| {
                     if let Some(names) = state.inodes.get_mut(&dir).and_then(|i| i.dir.as_mut()) {
+                        let before = names.buckets.len();
                         names.buckets.entry(hash).or_insert(Slot { bucket, saved });
+                        state.names += names.buckets.len() - before;
                     }
                 });
                 Ok(())
@@ -63,7 +65,7 @@ impl Core {
         }
         put(&mut state);
         let keep = self.shared.inodes_per_home();
-        if state.inodes.len() > keep + keep / 8 {
+        if state.inodes.len() > keep + keep / 8 || state.has_too_many_names(keep) {
             state.evict(keep);
         }
     }
@@ -138,12 +140,14 @@ impl Core {
             if names.known_to < from {
                 return;
             }
+            let before = names.buckets.len();
             for (hash, bucket) in buckets {
                 if hash >= names.known_to {
                     names.buckets.entry(hash).or_insert(Slot { bucket, saved: true });
                 }
             }
             names.known_to = names.known_to.max(to);
+            state.names += names.buckets.len() - before;
         });
         Ok(())
     }

@@ -43,6 +43,7 @@ pub mod owner;
 mod reader;
 mod reap;
 mod record;
+mod references;
 mod segment;
 mod snapshot;
 mod state;
@@ -67,6 +68,7 @@ pub use lock::{
     Lock, LockKind, LockOwner, LockSpace, LockTable, Progress, RANGE_END_MAX, WaiterId,
 };
 pub use open::OpenHome;
+pub use references::References;
 pub use snapshot::{
     Keep, Origin, Plan, SNAPSHOTS_INO, SNAPSHOTS_MAX, SNAPSHOTS_NAME, Snapshot, SnapshotInfo,
     SnapshotUse,
@@ -107,7 +109,7 @@ impl Default for Config {
             data_cache_bytes: 64 << 20,
             table_cache_bytes: 48 << 20,
             dirty_bytes_max: 96 << 20,
-            cached_inodes_max: 60_000,
+            cached_inodes_max: 20_000,
             commit_interval: Duration::from_secs(1),
             flush_interval: Duration::from_secs(2),
             store_timeout: Duration::from_secs(60),
@@ -121,6 +123,7 @@ pub struct Shared {
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
+    reading: Arc<Budget>,
     cache: Arc<DataCache>,
     tables: TableShared,
     next_home: AtomicU64,
@@ -145,6 +148,7 @@ impl Shared {
     pub fn with_clock(config: Config, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             budget: Budget::new(config.dirty_bytes_max),
+            reading: Budget::new(READING_BYTES_MAX),
             cache: DataCache::new(config.data_cache_bytes),
             tables: TableShared::new(config.table_cache_bytes, Arc::clone(&clock)),
             next_home: AtomicU64::new(1),
@@ -191,6 +195,10 @@ pub struct HomeStats {
     pub durable_transaction: u64,
 }
 
+/// Room for what reads fetch from the store, over all homes; reads wait beyond it.
+const READING_BYTES_MAX: u64 = 32 << 20;
+/// The least that a read takes of it: what comes along with a small chunk.
+const READ_BYTES_MIN: u64 = 256 << 10;
 /// What a home had acknowledged and could not keep when it ended.
 #[derive(Clone, Debug)]
 pub struct Unkept {
@@ -243,6 +251,21 @@ impl Home {
         for ino in inos {
             state.refer(client, *ino);
         }
+    }
+
+    /// Counts references that `client` had before the home was closed and opened again.
+    pub fn remember_all(&self, client: ClientId, counts: impl Iterator<Item = (Ino, u64)>) {
+        let mut state = self.core.state.lock();
+        for (ino, count) in counts {
+            state.refer_often(client, ino, count);
+        }
+    }
+
+    /// Whether a client refers to an inode that has no name any more and goes when the home is
+    /// closed.
+    #[must_use]
+    pub fn has_used_orphans(&self) -> bool {
+        self.core.state.lock().has_used_orphans()
     }
 
     /// Gives references back. Never waits.
@@ -364,6 +387,8 @@ impl Home {
             if let Some(pieces) = self.core.reader.try_fetch(&parts) {
                 return Ok(pieces);
             }
+            let room = self.core.reading.admit((2 * u64::from(len)).max(READ_BYTES_MIN), || ());
+            let _room = self.core.patient(async { Ok(room.await) }).await?;
             self.core.admitted().await?;
             let fetched = self.core.reader.fetch(&self.core.table, &parts);
             let at = |error: Error| {

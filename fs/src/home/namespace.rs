@@ -35,6 +35,7 @@ impl State {
         let inode = self.dir(parent)?;
         inode.entries += 1;
         let dir = inode.dir.as_mut().expect("checked by dir");
+        let names = dir.buckets.len();
         let slot = dir
             .buckets
             .entry(hash)
@@ -42,6 +43,8 @@ impl State {
         let free = (0..=u8::MAX).find(|n| slot.bucket.iter().all(|e| e.slot != *n));
         let Some(number) = free else { return Err(ErrorKind::NoSpace.into()) };
         slot.bucket.push(EntryRecord { slot: number, kind, ino, name: name.clone() });
+        let more = dir.buckets.len() - names;
+        self.names += more;
         self.txn.buckets.insert((parent, hash));
         self.announce(Change::Entry { parent, name: name.clone() });
         Ok(())
@@ -232,18 +235,14 @@ impl State {
     /// Gives references back; an orphan that nobody uses any more is freed.
     pub fn forget(&mut self, client: ClientId, ino: Ino, count: u64) {
         let Some(refs) = self.clients.get_mut(&client) else { return };
-        if let Some(held) = refs.get_mut(&ino) {
-            *held = held.saturating_sub(count);
-            if *held == 0 {
-                refs.remove(&ino);
-                self.free_if_unused(ino);
-            }
+        if refs.give_back(ino, count) {
+            self.free_if_unused(ino);
         }
     }
 
     /// Gives all references of a client back.
     pub fn detach(&mut self, client: ClientId) {
-        for ino in self.clients.remove(&client).unwrap_or_default().into_keys() {
+        for (ino, _) in self.clients.remove(&client).unwrap_or_default().iter() {
             self.free_if_unused(ino);
         }
     }

@@ -289,6 +289,13 @@ impl Reader {
             let hash = ChunkHash::from(record.hash);
             let plain = segment::unpack(record.codec, stored, record.plain_bytes, &hash)
                 .map_err(|error| damaged(*id, &format!("in segment {}: {error}", first.segment)))?;
+            // A copy of its own: a slice would keep everything alive that came along.
+            let plain = match record.codec {
+                segment::Codec::Plain if run.len() > 1 || windowed => {
+                    Bytes::copy_from_slice(&plain)
+                }
+                _ => plain,
+            };
             self.cache.plain.insert((self.home, *id), plain.clone());
             chunks.insert(*id, plain);
         }

@@ -20,6 +20,7 @@ use super::key;
 use super::maps::HashMap;
 use super::mutants::{self, Mutant};
 use super::record::{Bucket, Counters, EntryRecord, InlineExtents, InodeRecord};
+use super::references::References;
 use super::tidy::Untidy;
 use super::transaction::Transaction;
 use super::types::{Attr, Change, ClientId, Ino, Kind, Name, Quota, Time};
@@ -34,6 +35,8 @@ const DIR_LOOKS_MAX: u32 = 64;
 const DIR_LARGE_MAX: u64 = 50_000;
 /// Rows of a directory that one load reads.
 pub const DIR_ROWS: usize = 4096;
+/// Names that are kept for each inode that may be kept; one costs a tenth of an inode.
+const NAMES_PER_INODE: usize = 4;
 /// Windows of extents that one load reads.
 pub const WINDOWS_MAX: u64 = 64;
 
@@ -59,6 +62,8 @@ pub enum Stop {
     Need(Need),
     /// Wait for the running commit and start again.
     Gate,
+    /// Too much is not in the store yet: wait until less is, and start again.
+    Behind,
     /// It failed.
     Fail(Error),
 }
@@ -270,6 +275,11 @@ impl Inode {
         }
     }
 
+    /// Names of a directory that are in memory.
+    fn names(&self) -> usize {
+        self.dir.as_ref().map_or(0, |dir| dir.buckets.len())
+    }
+
     fn is_idle(&self, written: u64) -> bool {
         (self.changed <= written || mutants::is(Mutant::EvictChanged))
             && self.orphaned.is_none()
@@ -285,7 +295,7 @@ pub struct State {
     /// Inodes, with their names, contents and attributes.
     pub inodes: HashMap<Ino, Box<Inode>>,
     /// References that clients hold.
-    pub clients: BTreeMap<ClientId, HashMap<Ino, u64>>,
+    pub clients: BTreeMap<ClientId, References>,
     next_client: u32,
     /// As the next commit will say.
     pub counters: Counters,
@@ -321,6 +331,10 @@ pub struct State {
     pub changes: Vec<Change>,
     /// Where the round of eviction stopped.
     hand: Vec<Ino>,
+    /// Names in memory, of all directories.
+    pub names: usize,
+    /// With fewer names than this there is no use in looking for some to evict.
+    names_next: usize,
 }
 
 impl State {
@@ -347,6 +361,8 @@ impl State {
             failed: None,
             changes: Vec::new(),
             hand: Vec::new(),
+            names: 0,
+            names_next: 0,
         }
     }
 
@@ -463,22 +479,35 @@ impl State {
 
     /// True when a client refers to the inode.
     pub fn is_referenced(&self, ino: Ino) -> bool {
-        self.clients.values().any(|refs| refs.contains_key(&ino))
+        self.clients.values().any(|refs| refs.contains(ino))
     }
 
     /// A new client.
     pub fn attach(&mut self) -> ClientId {
         let id = ClientId(self.next_client);
         self.next_client += 1;
-        self.clients.insert(id, HashMap::default());
+        self.clients.insert(id, References::default());
         id
     }
 
     /// Counts a reference.
     pub fn refer(&mut self, client: ClientId, ino: Ino) {
+        self.refer_often(client, ino, 1);
+    }
+
+    /// Counts several references.
+    pub fn refer_often(&mut self, client: ClientId, ino: Ino, count: u64) {
         if let Some(refs) = self.clients.get_mut(&client) {
-            *refs.entry(ino).or_insert(0) += 1;
+            refs.add(ino, count);
         }
+    }
+
+    /// True when a client refers to an inode that has no name any more: it would be gone if its
+    /// home were closed now.
+    pub fn has_used_orphans(&self) -> bool {
+        // Orphans stay in memory.
+        let orphans = self.inodes.iter().filter(|(_, inode)| inode.orphaned.is_some());
+        orphans.into_iter().any(|(ino, inode)| !inode.dead && self.is_referenced(*ino))
     }
 
     /// Notes a change for the caches of other clients.
@@ -503,30 +532,47 @@ impl State {
     /// Evicts until at most `keep` inodes are in memory, if that many can go. Gives how many went.
     pub fn evict(&mut self, keep: usize) -> usize {
         let over = self.inodes.len().saturating_sub(keep);
-        if over == 0 {
+        let names_max = keep.saturating_mul(NAMES_PER_INODE);
+        if over == 0 && !self.has_too_many_names(keep) {
             return 0;
         }
         if self.hand.is_empty() {
             self.hand = self.inodes.keys().copied().collect();
         }
         let mut gone = 0;
-        while gone < over
+        while (gone < over || self.names > names_max)
             && let Some(ino) = self.hand.pop()
         {
             let Some(inode) = self.inodes.get_mut(&ino) else { continue };
+            let names = inode.names();
+            // A directory that alone has a good part of all names would have to be read again
+            // and again while it is listed.
+            if gone >= over && (names == 0 || names > names_max / 4) {
+                continue;
+            }
             if !inode.is_idle(self.written) || (inode.used && !inode.dead) {
                 inode.used = false;
                 continue;
             }
-            let numbers = inode.dir.as_ref().is_some_and(|d| !d.numbers.is_empty());
-            if numbers && !inode.dead && over < keep {
-                continue;
-            }
-            self.inodes.remove(&ino);
+            self.drop_inode(ino);
             gone += 1;
         }
+        self.names_next = if self.names > names_max { self.names + names_max / 8 } else { 0 };
         self.evictions += u64::from(gone > 0);
         gone
+    }
+
+    /// Whether more names are in memory than belong to `keep` inodes, so that it pays to evict.
+    pub fn has_too_many_names(&self, keep: usize) -> bool {
+        let names_max = keep.saturating_mul(NAMES_PER_INODE);
+        self.names > (names_max + names_max / 8).max(self.names_next)
+    }
+
+    /// Takes an inode out of memory, with its names.
+    pub fn drop_inode(&mut self, ino: Ino) {
+        if let Some(inode) = self.inodes.remove(&ino) {
+            self.names = self.names.saturating_sub(inode.names());
+        }
     }
 
     /// Notes that a file's data differs from the database from now on.

@@ -44,10 +44,11 @@ use yadokari_store::error::Detail;
 
 /// Every batch says its transaction number and its time under this key.
 const TXN_KEY: &[u8] = b"Mt";
-/// Memtables are frozen at this size: small ones keep two hundred homes within memory.
-const MEMTABLE_BYTES: usize = 8 << 20;
+/// Memtables are frozen at this size: small ones keep two hundred homes within memory. Records
+/// are small, and take four times their bytes there.
+const MEMTABLE_BYTES: usize = 4 << 20;
 /// Writers wait beyond this many bytes that are not in the store.
-const UNFLUSHED_BYTES_MAX: usize = 32 << 20;
+const UNFLUSHED_BYTES_MAX: usize = 12 << 20;
 /// Writers wait beyond this many uncompacted tables.
 const L0_TABLES_MAX: usize = 64;
 /// Manifests are asked for when there is reason to; this is the polling of an idle database.

@@ -115,7 +115,8 @@ impl Transaction {
 
     /// Adds a record.
     pub fn put(&mut self, key: Key, value: Vec<u8>) {
-        self.records.insert(key, Some(value.into()));
+        // Without room to grow: it stays in memory until it is durable.
+        self.records.insert(key, Some(value.into_boxed_slice().into()));
         self.start();
     }
 

@@ -48,8 +48,9 @@ use control::SOCKET;
 use directory::Homes;
 use mounts::Mounts;
 
-/// How often idle homes are looked for.
+/// How often idle homes are looked for, at most and at least.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
+const IDLE_LOOK_MIN: Duration = Duration::from_millis(100);
 
 /// What a daemon shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,7 +200,7 @@ async fn show(
 /// Closes homes that nothing uses; each on its own, so that none waits for another's store.
 async fn close_idle(table: Arc<Table>, idle: Duration) {
     loop {
-        tokio::time::sleep(IDLE_LOOK.min(idle)).await;
+        tokio::time::sleep(idle.clamp(IDLE_LOOK_MIN, IDLE_LOOK)).await;
         for slot in table.all() {
             tokio::spawn(async move {
                 // What fails was logged where it happened; the home stays open.

@@ -15,6 +15,22 @@ const RUNNING_MAX: usize = 128;
 /// this is met only by thousands of them, or by asynchronous direct writes.
 const WAITING_BYTES_MAX: u64 = 512 << 20;
 
+/// While requests of all homes that wait hold more than this, a write that joins them keeps its
+/// beginning only. It is acknowledged as the short write that it is, and its program goes on
+/// from there.
+const CROWDED_BYTES: u64 = 32 << 20;
+/// What it keeps: a page, as the kernel counts.
+pub const CROWDED_WRITE_BYTES: usize = 4096;
+
+/// Bytes of requests that wait, over all homes of the process.
+static WAITING_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Whether requests that wait hold much, with one of `bytes` more.
+#[must_use]
+pub fn is_crowded(bytes: u64) -> bool {
+    bytes > 0 && WAITING_BYTES.load(Ordering::Relaxed) + bytes > CROWDED_BYTES
+}
+
 /// The gate of one home.
 #[derive(Debug)]
 pub struct Gate {
@@ -38,6 +54,7 @@ pub struct WaitingBytes {
 impl Drop for WaitingBytes {
     fn drop(&mut self) {
         self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+        WAITING_BYTES.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -60,6 +77,7 @@ impl Gate {
     /// `Unavailable` where too much waits already.
     pub fn hold(&self, bytes: u64) -> Result<WaitingBytes> {
         let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        WAITING_BYTES.fetch_add(bytes, Ordering::Relaxed);
         let held = WaitingBytes { total: Arc::clone(&self.waiting_bytes), bytes };
         if bytes > 0 && before + bytes > WAITING_BYTES_MAX {
             return Err(Error::unavailable("too many writes wait for this home"));

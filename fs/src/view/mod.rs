@@ -29,7 +29,7 @@ use parking_lot::RwLock;
 
 pub use caller::is_chown;
 pub use directory::{Directory, Head, Space};
-pub use gate::{Gate, WaitingBytes};
+pub use gate::{CROWDED_WRITE_BYTES, Gate, WaitingBytes, is_crowded};
 pub use inside::Pair;
 pub use locks::{FileLocks, LockAnswer, LockRequest};
 pub use losses::Losses;

@@ -7,7 +7,6 @@
 //! counts are kept here and given to the home again, and a home with open files that have no
 //! name any more is not closed at all.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +19,7 @@ use super::gate::Gate;
 use super::locks::FileLocks;
 use super::losses::Losses;
 use super::stats::Counters;
-use crate::home::{Change, ClientId, Error, ErrorKind, Home, Ino, Result};
+use crate::home::{Change, ClientId, Error, ErrorKind, Home, Ino, References, Result};
 
 /// How long a failed opening is answered from memory before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -84,7 +83,7 @@ pub struct Attachment {
     /// Tells owners of locks of different mounts apart, also while the home is closed.
     pub mount: ClientId,
     client: AtomicU32,
-    references: Mutex<HashMap<Ino, u64>>,
+    references: Mutex<References>,
     invalidate: Arc<dyn Invalidate>,
 }
 
@@ -273,7 +272,7 @@ impl Slot {
             return Ok(true);
         };
         let used_ms = self.used_ms.load(Ordering::Relaxed);
-        if Duration::from_millis(self.now_ms() - used_ms) < idle || self.has_orphans(&open).await {
+        if Duration::from_millis(self.now_ms() - used_ms) < idle || open.home.has_used_orphans() {
             return Ok(false);
         }
         drop(open);
@@ -327,23 +326,6 @@ impl Slot {
         Ok(())
     }
 
-    /// Whether a kernel still refers to an inode that has no name any more.
-    async fn has_orphans(&self, open: &OpenHome) -> bool {
-        let attachments = self.attachments.lock().clone();
-        for attachment in attachments {
-            let inos: Vec<Ino> = attachment.references.lock().keys().copied().collect();
-            for ino in inos {
-                match open.home.getattr(ino).await {
-                    Ok(attr) if attr.nlink > 0 => {}
-                    Ok(_) => return true,
-                    Err(error) if matches!(error.kind(), ErrorKind::Stale) => {}
-                    Err(_) => return true,
-                }
-            }
-        }
-        false
-    }
-
     fn now_ms(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -385,7 +367,7 @@ impl Attachment {
 
     /// Notes references that the home counted for an answer to the kernel.
     pub fn referred(&self, ino: Ino) {
-        *self.references.lock().entry(ino).or_insert(0) += 1;
+        self.references.lock().add(ino, 1);
     }
 
     /// Counts a reference that the kernel takes without asking the home, and never opens it.
@@ -399,12 +381,8 @@ impl Attachment {
     /// Gives references back. Never waits and never opens a home.
     pub fn forget(&self, ino: Ino, count: u64) {
         let mut references = self.references.lock();
-        if let Some(left) = references.get_mut(&ino) {
-            *left = left.saturating_sub(count);
-            if *left == 0 {
-                references.remove(&ino);
-                self.slot.lost.forget(ino);
-            }
+        if references.give_back(ino, count) {
+            self.slot.lost.forget(ino);
         }
         // Still under the lock: an opening that hands the counts over sees either both or none.
         if let Some(open) = self.slot.opened() {
@@ -415,14 +393,14 @@ impl Attachment {
     /// Inodes that the kernel refers to.
     #[must_use]
     pub fn referred_inos(&self) -> Vec<Ino> {
-        self.references.lock().keys().copied().collect()
+        self.references.lock().iter().map(|(ino, _)| ino).collect()
     }
 
     /// Ends the use: the mount is gone, and with it all that it referred to.
     pub fn detach(self: &Arc<Self>) {
         let mut all = self.slot.attachments.lock();
         all.retain(|other| !Arc::ptr_eq(other, self));
-        self.references.lock().clear();
+        *self.references.lock() = References::default();
         self.slot.locks.release_mount(self.mount);
         if let Some(open) = self.slot.opened() {
             open.home.detach(self.client());
@@ -433,11 +411,8 @@ impl Attachment {
     fn attach(self: &Arc<Self>, open: &Arc<OpenHome>) {
         let client = open.home.attach();
         let references = self.references.lock();
-        for (&ino, &count) in references.iter().filter(|(ino, _)| !self.slot.lost.is_gone(**ino)) {
-            for _ in 0..count {
-                open.home.remember(client, &[ino]);
-            }
-        }
+        let living = references.iter().filter(|(ino, _)| !self.slot.lost.is_gone(*ino));
+        open.home.remember_all(client, living);
         self.client.store(client.0, Ordering::Release);
         drop(references);
         let mut changes = open.home.changes();

@@ -146,9 +146,10 @@ impl Inner {
             worker: Some(CompactionWorkerOptions {
                 max_concurrent_compactions: 1,
                 compactions_poll_interval: TICK,
-                max_sst_size: 32 << 20,
+                // Of every table that is merged so much is in memory, and all of what is written.
+                max_sst_size: 16 << 20,
                 max_fetch_tasks: 2,
-                bytes_to_fetch: 1 << 20,
+                bytes_to_fetch: 256 << 10,
                 ..CompactionWorkerOptions::default()
             }),
             ..CompactorOptions::default()
