@@ -55,6 +55,30 @@ async fn regression_a_small_synced_write_behind_a_slow_large_one_is_kept_over_co
     home.close().await.expect("closes");
 }
 
+/// More open files without names than inodes may be kept counted as a backlog that no commit
+/// takes away, and everything waited for ever.
+#[tokio::test]
+async fn regression_many_open_files_without_names_hold_nobody_up() {
+    const FILES: usize = 6_000;
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let config = Config { cached_inodes_max: 100, ..Config::default() };
+    let home = open(&store, &store, &Shared::new(config)).await;
+    let me = caller(&home);
+    for n in 0..FILES {
+        let f = name(&format!("f{n}"));
+        home.make(me.clone(), Ino::ROOT, f.clone(), file(0o644)).await.expect("makes");
+        home.unlink(me.clone(), Ino::ROOT, f).await.expect("unlinks");
+    }
+    home.sync().await.expect("syncs");
+    let made = home.make(me.clone(), Ino::ROOT, name("last"), file(0o644));
+    tokio::time::timeout(Duration::from_secs(60), made).await.expect("in time").expect("makes");
+    assert_eq!(home.usage().inodes, FILES as u64 + 2);
+    home.detach(me.client);
+    home.sync().await.expect("syncs");
+    assert_eq!(home.usage().inodes, 2);
+    home.close().await.expect("closes");
+}
+
 /// The kernel takes a short answer to the write-back of a mapping for a whole one: what did not
 /// fit into the quota was gone without a word.
 #[tokio::test]

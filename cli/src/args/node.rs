@@ -51,9 +51,9 @@ A configuration file, with every key and its default:
   skeleton    = \"/etc/skel\"
 
   [memory]
-  data_cache  = \"64M\"             # contents kept for reading
+  data_cache  = \"48M\"             # contents kept for reading
   table_cache = \"48M\"             # metadata blocks
-  dirty_max   = \"96M\"             # acknowledged, not yet stored; writers wait beyond it
+  dirty_max   = \"80M\"             # acknowledged, not yet stored; writers wait beyond it
   inodes_max  = \"20k\"             # inodes kept decoded
 
   [timing]

@@ -289,7 +289,7 @@ impl State {
         let Some(inode) = self.inodes.get_mut(&ino) else { return };
         inode.dead = true;
         let (file, xattrs) = (inode.file.take(), inode.xattrs.take());
-        let orphaned = inode.orphaned.take();
+        let orphaned = self.take_orphaned(ino);
         if let Some(file) = file {
             let keyed = file.inline.is_none();
             for (offset, _, source) in file.extents.saved() {

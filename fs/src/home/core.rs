@@ -195,10 +195,12 @@ impl Core {
     fn is_behind(&self, state: &mut State) -> bool {
         let keep = self.shared.inodes_per_home();
         let inodes_most = keep + keep / 4 + BEHIND_MIN;
-        if state.inodes.len() > inodes_most {
+        if state.movable() > inodes_most && state.is_pending() {
             state.evict(keep);
         }
-        state.inodes.len() > inodes_most || state.txn.len() > BEHIND_RECORDS_MAX
+        // Where nothing is on its way to the store, waiting would not end.
+        (state.movable() > inodes_most && state.is_pending())
+            || state.txn.len() > BEHIND_RECORDS_MAX
     }
 
     async fn catch_up(&self) -> Result<()> {

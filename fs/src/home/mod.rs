@@ -106,9 +106,9 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            data_cache_bytes: 64 << 20,
+            data_cache_bytes: 48 << 20,
             table_cache_bytes: 48 << 20,
-            dirty_bytes_max: 96 << 20,
+            dirty_bytes_max: 80 << 20,
             cached_inodes_max: 20_000,
             commit_interval: Duration::from_secs(1),
             flush_interval: Duration::from_secs(2),

@@ -218,7 +218,7 @@ impl State {
         inode.attr.ctime = now;
         let gone = inode.attr.nlink == 0;
         if gone {
-            inode.orphaned = Some(number);
+            self.set_orphaned(ino, number);
         }
         self.touch(ino);
         self.announce(Change::Inode { ino, data: false });

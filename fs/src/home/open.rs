@@ -217,9 +217,9 @@ impl Core {
                     state.txn.delete(key::orphan(ino));
                     continue;
                 };
-                let mut inode = Inode::from_record(InodeRecord::decode(ino, &value)?);
-                inode.orphaned = Some(0);
+                let inode = Inode::from_record(InodeRecord::decode(ino, &value)?);
                 state.inodes.insert(ino, Box::new(inode));
+                state.set_orphaned(ino, 0);
                 state.free(ino);
             }
         }

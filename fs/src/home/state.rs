@@ -333,6 +333,8 @@ pub struct State {
     hand: Vec<Ino>,
     /// Names in memory, of all directories.
     pub names: usize,
+    /// Inodes without a name that are still used: they stay in memory.
+    orphans: usize,
     /// With fewer names than this there is no use in looking for some to evict.
     names_next: usize,
 }
@@ -362,6 +364,7 @@ impl State {
             changes: Vec::new(),
             hand: Vec::new(),
             names: 0,
+            orphans: 0,
             names_next: 0,
         }
     }
@@ -505,7 +508,9 @@ impl State {
     /// True when a client refers to an inode that has no name any more: it would be gone if its
     /// home were closed now.
     pub fn has_used_orphans(&self) -> bool {
-        // Orphans stay in memory.
+        if self.orphans == 0 {
+            return false;
+        }
         let orphans = self.inodes.iter().filter(|(_, inode)| inode.orphaned.is_some());
         orphans.into_iter().any(|(ino, inode)| !inode.dead && self.is_referenced(*ino))
     }
@@ -531,7 +536,7 @@ impl State {
 
     /// Evicts until at most `keep` inodes are in memory, if that many can go. Gives how many went.
     pub fn evict(&mut self, keep: usize) -> usize {
-        let over = self.inodes.len().saturating_sub(keep);
+        let over = self.movable().saturating_sub(keep);
         let names_max = keep.saturating_mul(NAMES_PER_INODE);
         if over == 0 && !self.has_too_many_names(keep) {
             return 0;
@@ -560,6 +565,33 @@ impl State {
         self.names_next = if self.names > names_max { self.names + names_max / 8 } else { 0 };
         self.evictions += u64::from(gone > 0);
         gone
+    }
+
+    /// Inodes in memory that may leave it, now or when they are stored.
+    pub fn movable(&self) -> usize {
+        self.inodes.len().saturating_sub(self.orphans)
+    }
+
+    /// Whether anything waits to be stored, after which more may leave memory.
+    pub fn is_pending(&self) -> bool {
+        self.txn.is_started() || !self.fresh.is_empty() || self.written + 1 < self.txn.number
+    }
+
+    /// Notes that an inode has no name any more since the transaction `number`.
+    pub fn set_orphaned(&mut self, ino: Ino, number: u64) {
+        if let Some(inode) = self.inodes.get_mut(&ino)
+            && inode.orphaned.replace(number).is_none()
+        {
+            self.orphans += 1;
+        }
+    }
+
+    /// Notes that an inode without a name is not used any more; gives the transaction since
+    /// which it had none.
+    pub fn take_orphaned(&mut self, ino: Ino) -> Option<u64> {
+        let number = self.inodes.get_mut(&ino)?.orphaned.take()?;
+        self.orphans -= 1;
+        Some(number)
     }
 
     /// Whether more names are in memory than belong to `keep` inodes, so that it pays to evict.
