@@ -53,7 +53,7 @@ A configuration file, with every key and its default:
   [memory]
   data_cache  = \"48M\"             # contents kept for reading
   table_cache = \"48M\"             # metadata blocks
-  dirty_max   = \"80M\"             # acknowledged, not yet stored; writers wait beyond it
+  dirty_max   = \"64M\"             # acknowledged, not yet stored; writers wait beyond it
   inodes_max  = \"20k\"             # inodes kept decoded
 
   [timing]

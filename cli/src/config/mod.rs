@@ -85,7 +85,7 @@ impl Settings {
             snapshots_keep: Keep::default(),
             memory_data_cache: 48 << 20,
             memory_table_cache: 48 << 20,
-            memory_dirty_max: 80 << 20,
+            memory_dirty_max: 64 << 20,
             memory_inodes_max: 20_000,
             timing_commit: Duration::from_secs(1),
             timing_flush: Duration::from_secs(2),

@@ -108,7 +108,7 @@ impl Default for Config {
         Self {
             data_cache_bytes: 48 << 20,
             table_cache_bytes: 48 << 20,
-            dirty_bytes_max: 80 << 20,
+            dirty_bytes_max: 64 << 20,
             cached_inodes_max: 20_000,
             commit_interval: Duration::from_secs(1),
             flush_interval: Duration::from_secs(2),

@@ -1,6 +1,7 @@
 //! Operations on the inodes of a mount: each goes to the directory of homes or into one home.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -8,12 +9,14 @@ use super::caller;
 use super::snapshots::is_list;
 use super::{Attachment, Line, MOUNT_ROOT, Node, Room, Target, View, Who, add};
 use crate::home::{
-    Attr, ErrorKind, Falloc, Ino, Kill, Kind, Name, NewNode, ReadPieces, RenameMode, Result, Seek,
-    SetAttr, WriteMode, XattrMode,
+    Attr, ErrorKind, Falloc, Home, Ino, Kill, Kind, Name, NewNode, ReadPieces, RenameMode, Result,
+    Seek, SetAttr, WriteMode, XattrMode,
 };
 
 /// Access ACLs, whose setting can cost a file its set-gid bit.
 const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+/// A tenth of a second together.
+const PAUSES_FOR_ROOM_MS: [u64; 5] = [3, 7, 15, 30, 45];
 /// Set-user-id.
 const S_ISUID: u16 = 0o4000;
 /// Set-group-id.
@@ -174,7 +177,9 @@ impl View {
             other => {
                 let (at, ino) = other.writable()?;
                 let open = at.home().await?;
-                let attr = open.home.make(Self::caller(who, &at), ino, name, node).await?;
+                let caller = Self::caller(who, &at);
+                let make = || open.home.make(caller.clone(), ino, name.clone(), node.clone());
+                let attr = with_room(&open.home, make).await?;
                 at.referred(attr.ino);
                 Ok(self.node(&at, attr))
             }
@@ -320,7 +325,9 @@ impl View {
         if mode.kill != Kill::Nothing {
             mode.kill = kill_by(who, &open.home.getattr(ino).await?, mode.kill);
         }
-        let taken = open.home.write(Self::caller(who, &at), ino, offset, data, mode).await?;
+        let caller = Self::caller(who, &at);
+        let write = || open.home.write(caller.clone(), ino, offset, data.clone(), mode);
+        let taken = with_room(&open.home, write).await?;
         add(&at.slot.counters.written_bytes, u64::from(taken));
         Ok(taken)
     }
@@ -339,7 +346,8 @@ impl View {
     ) -> Result<()> {
         let (at, ino) = changed_file(target)?;
         let open = at.home().await?;
-        open.home.fallocate(Self::caller(who, &at), ino, what, offset, len).await
+        let caller = Self::caller(who, &at);
+        with_room(&open.home, || open.home.fallocate(caller.clone(), ino, what, offset, len)).await
     }
 
     /// The next data or hole.
@@ -455,6 +463,23 @@ impl View {
             }),
         }
     }
+}
+
+/// What takes room, tried again for a moment where files without names hold some: that of a file
+/// that was removed is free when the kernel says that nobody uses it, which may come just behind
+/// the next request.
+async fn with_room<T, F: Future<Output = Result<T>>>(home: &Home, op: impl Fn() -> F) -> Result<T> {
+    for pause in PAUSES_FOR_ROOM_MS {
+        match op().await {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::OverQuota) && home.has_used_orphans() =>
+            {
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+            done => return done,
+        }
+    }
+    op().await
 }
 
 /// The file that a change of contents is for.
