@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -365,7 +365,7 @@ fn many_homes(store: StoreKind) -> Result<()> {
     instance.fsck_is_clean()
 }
 
-fn keep_busy(dir: &PathBuf, over: &AtomicBool) -> Result<()> {
+fn keep_busy(dir: &Path, over: &AtomicBool) -> Result<()> {
     for number in 0_u64.. {
         if over.load(Ordering::Relaxed) {
             break;

@@ -104,7 +104,7 @@ const STAY_MAX: usize = 300;
 /// Contents of a file; of every size from nothing to some chunks.
 fn content(number: u64) -> Vec<u8> {
     let len = number * 7919 % 300_000;
-    (0..len).map(|at| (at / 7 ^ at % 13 ^ number) as u8).collect()
+    (0..len).map(|at| ((at / 7) ^ (at % 13) ^ number) as u8).collect()
 }
 
 impl Maker {
