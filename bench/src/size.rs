@@ -7,7 +7,7 @@ use clap::Args;
 /// Full, the form for every day, and the form that only shows that it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// What RESULTS.md holds.
+    /// The size whose figures count.
     Full,
     /// Under five minutes.
     Quick,
