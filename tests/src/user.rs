@@ -3,8 +3,8 @@
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -36,7 +36,9 @@ impl User {
     pub fn create(homes: &Path) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "these tests make users: run them as root");
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("yk{}x{number}", std::process::id());
+        // Numbers of processes come again, and what a killed test left would be in the way.
+        static RUN: LazyLock<u32> = LazyLock::new(rand::random);
+        let name = format!("yk{:x}x{number}", *RUN);
         let home = homes.join(&name);
         {
             let _one_at_a_time = ACCOUNTS.lock().unwrap_or_else(|poison| poison.into_inner());

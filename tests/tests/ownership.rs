@@ -221,11 +221,16 @@ fn stopped_owner(store: StoreKind) -> Result<()> {
     }
     let lines = check_log(&home.join("log"), promised)?;
     scene.one.resume()?;
+    acknowledges_nothing(log, lost, lines)?;
+    after_the_loss(&scene, &mut two, lines)
+}
+
+/// Nothing that came after the loss was acknowledged, and what could not be kept stays an error.
+fn acknowledges_nothing(log: Log, lost: Unsynced, lines: u64) -> Result<()> {
     let (acknowledged, error) = log.end_by_error()?;
     ensure!(acknowledged <= lines, "{acknowledged} lines acknowledged, {lines} kept");
     ensure!(is_loss(error), "the log of a daemon that lost the home ended with {error:?}");
-    lost.stays_lost()?;
-    after_the_loss(&scene, &mut two, lines)
+    lost.stays_lost()
 }
 
 /// With `--take-over`, while the first daemon lives and comes back at once.
@@ -242,10 +247,7 @@ fn taken_over(store: StoreKind) -> Result<()> {
     ensure!(took < AT_ONCE, "--take-over took {took:?}");
     let lines = check_log(&home.join("log"), promised)?;
     scene.one.resume()?;
-    let (acknowledged, error) = log.end_by_error()?;
-    ensure!(acknowledged <= lines, "{acknowledged} lines acknowledged, {lines} kept");
-    ensure!(is_loss(error), "the log of a daemon that lost the home ended with {error:?}");
-    lost.stays_lost()?;
+    acknowledges_nothing(log, lost, lines)?;
     after_the_loss(&scene, &mut two, lines)
 }
 
@@ -273,10 +275,7 @@ fn cut_off(store: StoreKind) -> Result<()> {
     let trouble = status["trouble"].as_str().context("status says nothing")?;
     ensure!(trouble.contains("does not answer") && !trouble.contains('\n'), "{trouble}");
     fs::remove_file(&switch)?;
-    let (acknowledged, error) = log.end_by_error()?;
-    ensure!(acknowledged <= lines, "{acknowledged} lines acknowledged, {lines} kept");
-    ensure!(is_loss(error), "the log of a daemon that lost the home ended with {error:?}");
-    lost.stays_lost()?;
+    acknowledges_nothing(log, lost, lines)?;
     after_the_loss(&scene, &mut two, lines)
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use yadokari_tests::instance::{Instance, is_plain};
 use yadokari_tests::on_every_store;
-use yadokari_tests::process::Said;
+use yadokari_tests::process::{self, Said};
 use yadokari_tests::stores::StoreKind;
 use yadokari_tests::user::User;
 
@@ -14,6 +14,7 @@ on_every_store! {
     neither_fills_the_home_of_the_other => apart;
     a_directory_shared_by_acl_works_both_ways => shared;
     a_default_acl_is_inherited_as_on_a_local_disk => inherited;
+    set_id_bits_fall_by_whom_and_when_they_do_on_a_local_disk => set_id;
 }
 
 fn refused(user: &User, script: &str) -> Result<Said> {
@@ -161,5 +162,46 @@ fn inherited(store: StoreKind) -> Result<()> {
     instance.stop()?;
     instance.restart()?;
     ensure!(list(&there)? == wanted, "after a restart:\n{}", list(&there)?);
+    instance.fsck_is_clean()
+}
+
+/// Owner, stranger and root do the same to files with set-id bits in two places.
+fn set_id(store: StoreKind) -> Result<()> {
+    const CHOWN: &str = "python3 -c 'import os, sys; os.chown(sys.argv[1], -1, -1)'";
+    const FALLS: &str = "program may not\nplain may\n";
+    const MODES: &str = "alive 777\ndead 766\nmine 2766\nown 755\nplain 644\nprogram 4755\n\
+                         rooted 2755\n";
+    let instance = Instance::start(store)?;
+    let (ada, bob) = (instance.user()?, instance.user()?);
+    ada.sh("chmod 711 .")?;
+    let local = instance.beside().join("local");
+    std::fs::create_dir(&local)?;
+    std::os::unix::fs::chown(&local, Some(ada.uid), Some(ada.gid))?;
+    for dir in [local, ada.home.join("set-id")] {
+        let d = dir.display();
+        ada.sh(&format!(
+            "mkdir -p {d} && cd {d} && chmod 755 .
+             for f in alive dead mine own plain program; do echo x > $f; done
+             chmod 2777 alive; chmod 2766 dead mine; chmod 4755 own program; chmod 644 plain"
+        ))?;
+        let tried = bob.sh(&format!(
+            "cd {d}; echo y >> alive; echo y >> dead
+             for f in program plain; do {CHOWN} $f 2>/dev/null && echo $f may || echo $f may not; done"
+        ))?;
+        ada.sh(&format!("cd {d}; echo y >> mine; {CHOWN} own"))?;
+        // Root keeps the bits where only capabilities must fall.
+        process::sh(&format!(
+            "cd {d}; head -c 8192 /dev/zero > rooted; chmod 2755 rooted
+             python3 - <<'END'
+import os
+name = 'security.capability'
+os.setxattr('rooted', name, bytes([1, 0, 0, 2, 0, 32]) + bytes(14))
+os.system('fallocate --punch-hole --length 4096 rooted')
+assert name not in os.listxattr('rooted'), 'the capabilities stayed'
+END"
+        ))?;
+        let modes = ada.sh(&format!("cd {d}; stat -c '%n %a' *"))?;
+        ensure!((&*tried, &*modes) == (FALLS, MODES), "{d}: {tried}{modes}");
+    }
     instance.fsck_is_clean()
 }

@@ -250,6 +250,8 @@ impl Core {
         if bytes <= COMPUTE_INLINE_BYTES || self.shared.config.compute_inline {
             return Ok(work());
         }
+        let turn = self.shared.computing.acquire().await;
+        let _turn = turn.expect("the semaphore is never closed");
         let done = self.runtime.spawn_blocking(work).await;
         done.map_err(|_| Error::from(ErrorKind::Closed))
     }

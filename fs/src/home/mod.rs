@@ -60,7 +60,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
@@ -124,6 +124,8 @@ pub struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
     reading: Arc<Budget>,
+    /// Of the threads that hash and compress.
+    computing: Semaphore,
     cache: Arc<DataCache>,
     tables: TableShared,
     next_home: AtomicU64,
@@ -149,6 +151,7 @@ impl Shared {
         Arc::new(Self {
             budget: Budget::new(config.dirty_bytes_max),
             reading: Budget::new(READING_BYTES_MAX),
+            computing: Semaphore::new(computing_max()),
             cache: DataCache::new(config.data_cache_bytes),
             tables: TableShared::new(config.table_cache_bytes, Arc::clone(&clock)),
             next_home: AtomicU64::new(1),
@@ -193,6 +196,11 @@ pub struct HomeStats {
     pub transaction: u64,
     /// Transactions up to this one survive anything.
     pub durable_transaction: u64,
+}
+
+/// Threads that hash and compress at the same time, over all homes.
+fn computing_max() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Room for what reads fetch from the store, over all homes; reads wait beyond it.

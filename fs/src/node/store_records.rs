@@ -22,11 +22,13 @@ use crate::view::{Head, Space};
 /// How old the free space that `df` shows may be.
 const SPACE_LOOK: Duration = Duration::from_secs(10);
 /// A look at a home that was seen before waits this long for its head.
-const SHOW_WAIT: Duration = Duration::from_secs(2);
+const SHOW_WAIT: Duration = Duration::from_secs(1);
+/// The same for a home that was not seen yet: there is nothing to show instead.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// A listing waits this long for the store before it shows what the last one showed.
 const LIST_WAIT: Duration = Duration::from_secs(3);
-/// After a listing that was not answered, those that follow do not wait for so long: a reader of
-/// a directory asks several times.
+/// After a listing or a look that was not answered, those that follow do not wait for so long:
+/// a reader of a directory asks several times, and so does who opens files by their paths.
 const SILENT_FOR: Duration = Duration::from_secs(5);
 /// How often expired homes are looked for: they had a week.
 const PURGE_LOOK: Duration = Duration::from_secs(3600);
@@ -38,7 +40,7 @@ pub struct StoreRecords {
     homes: Arc<Homes>,
     take_over: bool,
     space: Arc<Mutex<Option<Space>>>,
-    seen: Mutex<HashMap<String, Head>>,
+    seen: Mutex<HashMap<String, Seen>>,
     listed: Mutex<Option<Vec<Head>>>,
     /// Until then the store counts as one that answers no listing.
     silent_until: Mutex<Option<Instant>>,
@@ -47,6 +49,13 @@ pub struct StoreRecords {
     /// Why the free space could not be asked for.
     space_trouble: Arc<Mutex<Option<String>>>,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// A home as it was last seen.
+struct Seen {
+    head: Head,
+    /// Until then its head counts as one that does not answer.
+    silent_until: Option<Instant>,
 }
 
 impl StoreRecords {
@@ -85,6 +94,26 @@ impl StoreRecords {
         &self.homes
     }
 
+    /// A home whose head did not answer a moment ago, as it was seen before.
+    fn seen_in_silence(&self, name: &str) -> Option<Head> {
+        let seen = self.seen.lock();
+        let seen = seen.get(name)?;
+        seen.silent_until.is_some_and(|until| Instant::now() < until).then(|| seen.head.clone())
+    }
+
+    /// A home whose head does not answer, as it was last seen: it must not stall the mount.
+    fn seen_instead(&self, name: &str) -> Option<Head> {
+        let mut seen = self.seen.lock();
+        let seen = seen.get_mut(name)?;
+        seen.silent_until = Some(Instant::now() + SILENT_FOR);
+        Some(seen.head.clone())
+    }
+
+    fn saw(&self, head: &Head) {
+        let seen = Seen { head: head.clone(), silent_until: None };
+        self.seen.lock().insert(head.name.to_string(), seen);
+    }
+
     /// Closes what is still open and ends this process for other nodes. For after the daemon has
     /// shut down.
     ///
@@ -104,24 +133,29 @@ impl Drop for StoreRecords {
 #[async_trait]
 impl Records for StoreRecords {
     async fn show(&self, name: &str) -> Result<Option<Head>> {
-        let live = tokio::time::timeout(SHOW_WAIT, self.homes.live(name)).await;
-        // As it was last seen: a store that hangs for this home must not stall the mount.
-        let seen = || self.seen.lock().get(name).cloned();
-        let Ok(live) = live else {
+        if let Some(head) = self.seen_in_silence(name) {
+            return Ok(Some(head));
+        }
+        let was_seen = self.seen.lock().contains_key(name);
+        let wait = if was_seen { SHOW_WAIT } else { FIRST_WAIT };
+        let Ok(live) = tokio::time::timeout(wait, self.homes.live(name)).await else {
             let silent =
                 || Error::unavailable(format_args!("home {name}: its head does not answer"));
-            return seen().map(Some).ok_or_else(silent);
+            return self.seen_instead(name).map(Some).ok_or_else(silent);
         };
         match live {
             Err(error @ HomesError::Unavailable { .. }) => {
-                seen().map(Some).ok_or_else(|| error.into())
+                self.seen_instead(name).map(Some).ok_or_else(|| error.into())
             }
             Ok(info) => {
                 let head = head(&info);
-                self.seen.lock().insert(name.to_owned(), head.clone());
+                self.saw(&head);
                 Ok(Some(head))
             }
-            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) if is_absence(&error) => {
+                self.seen.lock().remove(name);
+                Ok(None)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -142,20 +176,17 @@ impl Records for StoreRecords {
         };
         let mut heads: Vec<Head> =
             listing.homes.iter().filter(|info| info.is_live()).map(head).collect();
+        heads.iter().for_each(|head| self.saw(head));
         for error in &listing.damaged {
             // As it was last seen, where it was: a store that hangs for one home hides none.
             let seen = match error {
-                HomesError::Unavailable { home, .. } => self.seen.lock().get(home).cloned(),
+                HomesError::Unavailable { home, .. } => self.seen_instead(home),
                 _ => None,
             };
             match seen {
                 Some(seen) => heads.push(seen),
                 None => tracing::error!(%error, "a home is not listed"),
             }
-        }
-        let mut seen = self.seen.lock();
-        for head in &heads {
-            seen.insert(head.name.to_string(), head.clone());
         }
         *self.listed.lock() = Some(heads.clone());
         Ok(heads)
@@ -181,7 +212,9 @@ impl Records for StoreRecords {
     }
 
     async fn set_quota(&self, name: &str, quota: Quota) -> Result<Head> {
-        Ok(head(&self.homes.set_quota(name, quota).await?))
+        let head = head(&self.homes.set_quota(name, quota).await?);
+        self.saw(&head);
+        Ok(head)
     }
 
     async fn remove(&self, name: &str) -> Result<()> {

@@ -28,8 +28,14 @@ mod calls {
     pub const CHOWN: &[u64] = &[];
 }
 
-/// Bit of the capability to do what only an owner may.
-const CAP_FOWNER: u64 = 1 << 3;
+/// A capability, by its number in `capability.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// To do what only an owner may.
+    Fowner = 3,
+    /// To keep the set-gid bit of a file whose group one is not in.
+    Fsetid = 4,
+}
 
 /// Which family of locks a thread asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,14 +67,14 @@ pub fn is_chown(tid: u32) -> Option<bool> {
     (!calls::CHOWN.is_empty()).then(|| calls::CHOWN.contains(&number))
 }
 
-/// Whether a thread has `CAP_FOWNER` in a user namespace to which both ids belong, as the root of
+/// Whether a thread has a capability in a user namespace to which both ids belong, as the root of
 /// a rootless container has it over the files of that container.
 #[must_use]
-pub fn stands_above(tid: u32, uid: u32, gid: u32) -> bool {
+pub fn stands_above(tid: u32, with: Capability, uid: u32, gid: u32) -> bool {
     let read = |name| fs::read_to_string(format!("/proc/{tid}/{name}")).unwrap_or_default();
     let status = read("status");
     let effective = field(&status, "CapEff:").and_then(|s| u64::from_str_radix(s.trim(), 16).ok());
-    effective.unwrap_or(0) & CAP_FOWNER != 0
+    effective.unwrap_or(0) & (1 << with as u32) != 0
         && maps(&read("uid_map"), uid)
         && maps(&read("gid_map"), gid)
 }

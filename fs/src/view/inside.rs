@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::caller;
+use super::caller::{self, Capability};
 use super::snapshots::is_list;
 use super::{Attachment, Line, MOUNT_ROOT, Node, Room, Target, View, Who, add};
 use crate::home::{
@@ -378,7 +378,8 @@ impl View {
         };
         let open = at.home().await?;
         let caller = Self::caller(who, &at);
-        open.home.copy_range(caller, (from, offsets[0]), (to, offsets[1]), len).await
+        let (from, to) = ((from, offsets[0]), (to, offsets[1]));
+        with_room(&open.home, || open.home.copy_range(caller.clone(), from, to, len)).await
     }
 
     /// Makes a file or a directory durable.
@@ -411,7 +412,12 @@ impl View {
             && who.uid != 0
             && loses_set_gid(who, &open.home.getattr(ino).await?);
         let mode = XattrMode { kill_sgid, ..mode };
-        open.home.setxattr(Self::caller(who, &at), ino, name, value, mode).await
+        let caller = Self::caller(who, &at);
+        let set = || {
+            let (name, value) = (name.clone(), value.clone());
+            open.home.setxattr(caller.clone(), ino, name, value, mode)
+        };
+        with_room(&open.home, set).await
     }
 
     /// Value of an extended attribute.
@@ -516,7 +522,7 @@ fn is_strangers_chown(who: Who, attr: &Attr) -> bool {
         && attr.kind != Kind::Dir
         && falls
         && caller::is_chown(who.tid) == Some(true)
-        && !caller::stands_above(who.tid, attr.uid, attr.gid)
+        && !caller::stands_above(who.tid, Capability::Fowner, attr.uid, attr.gid)
 }
 
 /// Whose change it is. Root may keep the set-gid bit of any group.
@@ -527,11 +533,12 @@ fn kill_by(who: Who, attr: &Attr, kill: Kill) -> Kill {
     }
 }
 
-/// Whether the caller is not in the group of a set-gid file, so that writing to it or setting its
-/// ACL takes the bit. For ACLs the kernel tells only on request, by a flag that the present
+/// Whether the caller is neither in the group of a set-gid file nor the root of a container that
+/// the file is of, so that writing to it or setting its ACL takes the bit. For ACLs the kernel tells only on request, by a flag that the present
 /// transport cannot ask for; for other changes not at all.
 fn loses_set_gid(who: Who, attr: &Attr) -> bool {
     attr.perm & S_ISGID != 0
         && attr.gid != who.gid
         && !caller::groups_of(who.tid).contains(&attr.gid)
+        && !caller::stands_above(who.tid, Capability::Fsetid, attr.uid, attr.gid)
 }
