@@ -36,8 +36,9 @@ impl User {
     pub fn create(homes: &Path) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "these tests make users: run them as root");
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        // Numbers of processes come again, and what a killed test left would be in the way.
-        static RUN: LazyLock<u32> = LazyLock::new(rand::random);
+        // Numbers of processes come again, and what a killed test left would be in the way. Short,
+        // since the path of a socket must be.
+        static RUN: LazyLock<u32> = LazyLock::new(|| rand::random::<u32>() & 0xf_ffff);
         let name = format!("yk{:x}x{number}", *RUN);
         let home = homes.join(&name);
         {

@@ -169,8 +169,8 @@ fn inherited(store: StoreKind) -> Result<()> {
 fn set_id(store: StoreKind) -> Result<()> {
     const CHOWN: &str = "python3 -c 'import os, sys; os.chown(sys.argv[1], -1, -1)'";
     const FALLS: &str = "program may not\nplain may\n";
-    const MODES: &str = "alive 777\ndead 766\nmine 2766\nown 755\nplain 644\nprogram 4755\n\
-                         rooted 2755\n";
+    const MODES: &str = "acl 2755\nalive 777\ndead 766\nmine 2766\nown 755\nplain 644\n\
+                         program 4755\nrooted 2755\nwritten 2745\n";
     let instance = Instance::start(store)?;
     let (ada, bob) = (instance.user()?, instance.user()?);
     ada.sh("chmod 711 .")?;
@@ -189,6 +189,13 @@ fn set_id(store: StoreKind) -> Result<()> {
              for f in program plain; do {CHOWN} $f 2>/dev/null && echo $f may || echo $f may not; done"
         ))?;
         ada.sh(&format!("cd {d}; echo y >> mine; {CHOWN} own"))?;
+        // The root of a container keeps the bits of the container's groups.
+        ada.sh(&format!(
+            "cd {d}; echo x > acl; echo x > written
+             unshare --map-root-user --map-auto bash -euxc '
+                 chgrp 5 acl written; chmod 2755 acl; chmod 2745 written
+                 setfacl -m u:7:r acl; echo y >> written'"
+        ))?;
         // Root keeps the bits where only capabilities must fall.
         process::sh(&format!(
             "cd {d}; head -c 8192 /dev/zero > rooted; chmod 2755 rooted
