@@ -5,7 +5,7 @@
 //! file's captures were taken. So a file always shows, after a crash, what it was at one moment.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
@@ -48,6 +48,24 @@ pub struct Capture {
     inline: bool,
     stored: AtomicBool,
     done: watch::Sender<bool>,
+    _flying: Flying,
+}
+
+/// Counts captures that are in memory.
+#[derive(Debug)]
+struct Flying(Arc<AtomicUsize>);
+
+impl Flying {
+    fn one_more(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Flying {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Capture {
@@ -93,6 +111,7 @@ impl State {
             inline,
             stored: AtomicBool::new(false),
             done: watch::Sender::new(false),
+            _flying: Flying::one_more(&self.flying),
         });
         file.captures.push_back(Arc::clone(&capture));
         if has_tail {

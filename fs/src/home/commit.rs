@@ -124,7 +124,7 @@ impl Ledger {
 struct Accounts {
     chunks: BTreeMap<ChunkId, Option<ChunkRecord>>,
     segments: HashMap<SegmentId, SegmentRecord>,
-    batch: Vec<(Key, Option<Bytes>)>,
+    batch: BTreeMap<Key, Option<Bytes>>,
     /// What snapshots hold, where that changes.
     held: Option<HeldTotal>,
 }
@@ -212,7 +212,7 @@ impl Core {
         &self,
         txn: &mut Transaction,
         ledger: &mut Ledger,
-    ) -> Result<Vec<(Key, Option<Bytes>)>> {
+    ) -> Result<BTreeMap<Key, Option<Bytes>>> {
         let mut accounts = Accounts::default();
         for new in &txn.segments {
             let record = SegmentRecord {
@@ -229,7 +229,7 @@ impl Core {
             segment.live_bytes += u64::from(record.stored_bytes);
             segment.live_chunks += 1;
             let id = encode_chunk_id(birth.id);
-            accounts.batch.push((key::hash(&record.hash), Some(id.into())));
+            accounts.batch.insert(key::hash(&record.hash), Some(id.into()));
             txn.refs.entry(RefKey::Chunk(birth.id)).or_insert(0);
         }
         for id in txn.smalls.keys() {
@@ -257,7 +257,7 @@ impl Core {
                 refs.entry(key).or_insert(0);
                 ledger.watched.remove(&key);
                 if let RefKey::Chunk(id) = key {
-                    accounts.batch.push((key::unused(id), None));
+                    accounts.batch.insert(key::unused(id), None);
                 }
             }
         }
@@ -307,7 +307,7 @@ impl Core {
                 ledger.watched.insert(RefKey::Chunk(id));
                 if !mutants::is(Mutant::ForgetUnused) {
                     // No crash forgets it either.
-                    accounts.batch.push((key::unused(id), Some(vec![RECORD_VERSION].into())));
+                    accounts.batch.insert(key::unused(id), Some(vec![RECORD_VERSION].into()));
                 }
             }
             self.list_held(id, listed, &record, accounts);
@@ -317,12 +317,12 @@ impl Core {
         self.list_held(id, listed, &ChunkRecord { death: 0, ..record }, accounts);
         accounts.chunks.insert(id, None);
         let hash_key = key::hash(&record.hash);
-        let named = match accounts.batch.iter().rev().find(|(key, _)| *key == hash_key) {
-            Some((_, value)) => value.clone(),
+        let named = match accounts.batch.get(&hash_key) {
+            Some(value) => value.clone(),
             None => self.table.get(&hash_key).await?,
         };
         if named.is_some_and(|value| decode_chunk_id(&value).is_ok_and(|named| named == id)) {
-            accounts.batch.push((hash_key, None));
+            accounts.batch.insert(hash_key, None);
         }
         let segment = self.segment_account(record.segment, accounts).await?;
         segment.live_bytes = segment.live_bytes.saturating_sub(u64::from(record.stored_bytes));
@@ -339,12 +339,12 @@ impl Core {
         let mut held = accounts.held.unwrap_or_else(|| self.snapshots.held());
         let bytes = u64::from(now.stored_bytes);
         if listed != 0 {
-            accounts.batch.push((key::held(listed, id), None));
+            accounts.batch.insert(key::held(listed, id), None);
             held.bytes = held.bytes.saturating_sub(bytes);
             held.chunks = held.chunks.saturating_sub(1);
         }
         if now.death != 0 && !mutants::is(Mutant::ForgetHeld) {
-            accounts.batch.push((key::held(now.death, id), Some(encode_held().into())));
+            accounts.batch.insert(key::held(now.death, id), Some(encode_held().into()));
             held.bytes += bytes;
             held.chunks += 1;
         }
@@ -398,7 +398,7 @@ impl Core {
             drop(state);
             None
         };
-        accounts.batch.push((key::small(id), value));
+        accounts.batch.insert(key::small(id), value);
         Ok(())
     }
 
@@ -429,14 +429,14 @@ impl Core {
         number: u64,
         ledger: &mut Ledger,
         accounts: Accounts,
-    ) -> Result<Vec<(Key, Option<Bytes>)>> {
+    ) -> Result<BTreeMap<Key, Option<Bytes>>> {
         let Accounts { chunks, segments, mut batch, held } = accounts;
         if let Some(held) = held {
             self.snapshots.set_held(held);
-            batch.push((key::held_total(), Some(held.encode().into())));
+            batch.insert(key::held_total(), Some(held.encode().into()));
         }
         for (id, record) in chunks {
-            batch.push((key::chunk(id), record.map(|r| r.encode().into())));
+            batch.insert(key::chunk(id), record.map(|r| r.encode().into()));
         }
         for (id, record) in segments {
             self.candidates.note(id, &record);
@@ -446,7 +446,7 @@ impl Core {
             if record.live_chunks == 0 {
                 ledger.empty.push((id, number));
             }
-            batch.push((key::segment(id), Some(record.encode().into())));
+            batch.insert(key::segment(id), Some(record.encode().into()));
         }
         Ok(batch)
     }

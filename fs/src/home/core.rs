@@ -41,7 +41,10 @@ pub const FILE_CAPTURES_MAX: usize = 3;
 const TXN_RECORDS_MAX: usize = 4096;
 /// Operations wait where the running transaction has more records than this, because the one
 /// before is not written.
-const BEHIND_RECORDS_MAX: usize = 4 * TXN_RECORDS_MAX;
+const BEHIND_RECORDS_MAX: usize = 2 * TXN_RECORDS_MAX;
+/// Files whose data is on its way to the store, and chunks that wait for the commit behind it, at
+/// the same time, unless somebody waits for them.
+const FLYING_MAX: usize = 4096;
 /// And where so many more inodes are in memory than may be kept, and a quarter as many again.
 const BEHIND_MIN: usize = 4_000;
 /// An operation is started again at most this often for what is not in memory.
@@ -91,6 +94,7 @@ pub struct Core {
     /// Operations wait until less is not in the store yet.
     pub(super) behind: AtomicBool,
     pub(super) closing: AtomicBool,
+    pub(super) closed: AtomicBool,
     pub(super) reaping: AtomicBool,
     /// A commit waits for data that a rename carries.
     pub(super) carrying: AtomicBool,
@@ -365,7 +369,9 @@ impl Core {
     /// Commits, flushes and frees until the home closes.
     pub async fn drive(self: Arc<Self>) {
         let mut ledger = Ledger::default();
+        let mut last_reaping = false;
         loop {
+            let closing = self.closing.load(Ordering::Acquire);
             let plan = self.plan(&ledger);
             self.start_flush(plan.captures);
             let mut idle = true;
@@ -378,7 +384,10 @@ impl Core {
             if let Err(error) = self.take_snapshot(&mut ledger).await {
                 self.fail(&error);
             }
-            self.start_reaping();
+            // At the end once more: what fails then is freed at the next opening.
+            if !std::mem::replace(&mut last_reaping, closing) {
+                self.start_reaping();
+            }
             self.start_tidying();
             self.graves.visit(&self);
             self.state.lock().evict(self.shared.inodes_per_home());
@@ -388,10 +397,13 @@ impl Core {
             if self.state.lock().failed.is_some() {
                 break;
             }
-            if self.closing.load(Ordering::Acquire) && idle {
+            let upkeeping = self.is_upkeeping();
+            if closing && idle && !upkeeping {
                 break;
             }
-            if idle {
+            if closing && idle {
+                self.wake.notified().await;
+            } else if idle {
                 let sleep = plan.wait.unwrap_or(Duration::from_secs(3600));
                 tokio::select! {
                     () = self.wake.notified() => {}
@@ -441,7 +453,17 @@ impl Core {
             let file = state.inodes.get(ino).and_then(|i| i.file.as_ref());
             file.is_some_and(|f| f.captures.len() < FILE_CAPTURES_MAX)
         };
-        let due: Vec<Ino> = due.into_iter().filter(writing).collect();
+        let room = match closing {
+            true => usize::MAX,
+            false => {
+                let flying = state.flying.load(Ordering::Relaxed) + state.txn.births.len();
+                FLYING_MAX.saturating_sub(flying)
+            }
+        };
+        let mut due: Vec<Ino> = due.into_iter().filter(writing).collect();
+        // Those that find no room are looked for again when some is given back.
+        let crowded = due.len() > room;
+        due.truncate(room);
         let captures = due.into_iter().filter_map(|ino| state.capture(ino, tight)).collect();
         let since = state.txn.since;
         let age = since.map(|since| now.saturating_duration_since(since));
@@ -454,7 +476,7 @@ impl Core {
         let until = |interval: Duration, age: Duration| interval.saturating_sub(age);
         let waits = [
             age.map(|age| until(config.commit_interval, age)),
-            state.fresh_age(now).map(|age| until(config.flush_interval, age)),
+            state.fresh_age(now).filter(|_| !crowded).map(|age| until(config.flush_interval, age)),
             self.graves.next_visit(),
             self.candidates.next_visit(),
             state.untidy.values().map(|u| until(tidy::REST, now - u.since)).min(),
@@ -497,6 +519,11 @@ impl Core {
         });
     }
 
+    /// Whether the home changes something by itself, which is to be committed.
+    fn is_upkeeping(&self) -> bool {
+        self.tidying.load(Ordering::Acquire) || self.reaping.load(Ordering::Acquire)
+    }
+
     fn start_reaping(&self) {
         if self.state.lock().reap.is_empty() || self.reaping.swap(true, Ordering::AcqRel) {
             return;
@@ -507,6 +534,9 @@ impl Core {
                 tracing::warn!(home = %core.name, %error, "freeing removed files waits");
             }
             core.reaping.store(false, Ordering::Release);
+            if core.closing.load(Ordering::Acquire) {
+                core.wake.notify_one();
+            }
         });
     }
 }

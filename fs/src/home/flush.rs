@@ -22,7 +22,9 @@ use super::key;
 use super::maps::HashMap;
 use super::mutants::{self, Mutant};
 use super::record::{ChunkRecord, Place, decode_chunk_id};
-use super::segment::{self, ChunkId, Entry, SEGMENT_BYTES_TARGET, SegmentBuilder, SegmentId};
+use super::segment::{
+    self, ChunkId, Entry, SEGMENT_BYTES_TARGET, SEGMENT_CHUNKS_TARGET, SegmentBuilder, SegmentId,
+};
 use super::transaction::{Birth, NewSegment};
 use super::types::Ino;
 
@@ -88,22 +90,26 @@ impl Core {
             if let Err(error) = core.flush(&captures).await {
                 core.fail(&error);
             }
+            // Only now there is room for others.
+            drop(captures);
+            core.wake.notify_one();
         });
     }
 
     async fn flush(&self, captures: &[Arc<Capture>]) -> Result<()> {
         let mut groups: Vec<Vec<(Ino, u64, Arc<Piece>)>> = Vec::new();
-        let mut bytes = u64::MAX;
+        let (mut bytes, mut chunks) = (u64::MAX, 0);
         for capture in captures {
             for (offset, piece) in &capture.pieces {
                 if piece.place().is_some() {
                     continue;
                 }
-                if bytes >= SEGMENT_BYTES_TARGET {
+                if bytes >= SEGMENT_BYTES_TARGET || chunks >= SEGMENT_CHUNKS_TARGET {
                     groups.push(Vec::new());
-                    bytes = 0;
+                    (bytes, chunks) = (0, 0);
                 }
                 bytes += u64::from(piece.len);
+                chunks += 1;
                 let group = groups.last_mut().expect("pushed above");
                 group.push((capture.ino, *offset, Arc::clone(piece)));
             }

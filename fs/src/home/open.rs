@@ -137,6 +137,7 @@ impl Home {
             pressed: AtomicBool::new(false),
             behind: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             reaping: AtomicBool::new(false),
             carrying: AtomicBool::new(false),
             ended: watch::Sender::new(false),
@@ -267,6 +268,9 @@ impl Core {
     /// # Errors
     /// What could not be made durable.
     pub async fn close(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let synced = self.sync().await;
         let first = !self.closing.swap(true, Ordering::AcqRel);
         self.wake.notify_one();
@@ -278,9 +282,15 @@ impl Core {
         if first {
             self.shared.open_homes.fetch_sub(1, Ordering::Relaxed);
             self.state.lock().failed.get_or_insert_with(|| Error::from(ErrorKind::Closed));
+            // What still waits for a commit waits in vain.
+            self.durable.send_modify(|durable| {
+                durable.failed.get_or_insert_with(|| Error::from(ErrorKind::Closed));
+            });
             self.close_snapshots();
             self.patient(self.table.close()).await?;
         }
-        synced.and(ended)
+        synced.and(ended)?;
+        self.closed.store(true, Ordering::Release);
+        Ok(())
     }
 }

@@ -55,6 +55,8 @@ pub const FORMAT_VERSION: u16 = 1;
 /// are dozens of requests, small enough to be one write everywhere (RADOS takes objects of up to
 /// 128 MiB, but writes of at most 90 MiB) and to be in the store soon.
 pub const SEGMENT_BYTES_TARGET: u64 = 8 * 1024 * 1024;
+/// Or so many chunks: each costs a transaction some records, and their footer memory.
+pub const SEGMENT_CHUNKS_TARGET: usize = 4096;
 
 /// Folder of the segments below that of the home.
 pub const SEGMENT_FOLDER: &str = "segments";

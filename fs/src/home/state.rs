@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -313,6 +314,8 @@ pub struct State {
     pub evictions: u64,
     /// Files with changes of data that are not captured, and since when.
     pub fresh: BTreeMap<Ino, Instant>,
+    /// Captures in memory.
+    pub flying: Arc<AtomicUsize>,
     /// Orphans that nobody uses any more.
     pub reap: BTreeSet<Ino>,
     /// Files with blocks in many pieces or in small values.
@@ -354,6 +357,7 @@ impl State {
             written: txn - 1,
             evictions: 0,
             fresh: BTreeMap::new(),
+            flying: Arc::default(),
             reap: BTreeSet::new(),
             untidy: BTreeMap::new(),
             unwritten: HashMap::default(),

@@ -6,6 +6,7 @@
 //! runs by itself, a segment at a time, and holds no lock while it reads or writes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,16 +20,19 @@ use super::error::{Error, ErrorKind, Result};
 use super::mutants::{self, Mutant};
 use super::record::SegmentRecord;
 use super::segment::{
-    self, Entry, Footer, FooterError, SEGMENT_BYTES_TARGET, SegmentBuilder, SegmentId, StoredEntry,
+    self, Entry, Footer, FooterError, SEGMENT_BYTES_TARGET, SEGMENT_CHUNKS_TARGET, SegmentBuilder,
+    SegmentId, StoredEntry,
 };
 use super::transaction::{Moved, NewSegment};
 
 /// Segments rest this long after their last change: what dies young dies soon.
 const REST: Duration = Duration::from_secs(30);
-/// Segments below this are merged with others.
+/// Segments below this are merged with others, unless they have very many chunks.
 const TINY_BYTES: u64 = 1 << 20;
 /// So many tiny ones are worth a merge.
 const TINY_MIN: usize = 8;
+/// More chunks than so many make merging dearer than it is worth.
+const TINY_CHUNKS_MAX: u32 = 256;
 
 /// Segments that may be worth cleaning.
 #[derive(Debug, Default)]
@@ -41,7 +45,7 @@ impl Candidates {
     pub fn note(&self, id: SegmentId, record: &SegmentRecord) {
         let mut noted = self.noted.lock();
         let wasteful = record.live_bytes < record.object_bytes / 2;
-        let tiny = record.object_bytes < TINY_BYTES;
+        let tiny = is_tiny(record);
         if record.live_chunks > 0 && (wasteful || tiny) {
             noted.insert(id, (*record, Instant::now()));
         } else {
@@ -60,14 +64,16 @@ impl Candidates {
             .map(|(id, (record, _))| (*id, *record))
             .collect();
         let (tiny, wasteful): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|(_, record)| record.object_bytes < TINY_BYTES);
+            all.into_iter().partition(|(_, record)| is_tiny(record));
         let tiny = if tiny.len() >= TINY_MIN { tiny } else { Vec::new() };
         // The first one always: what is too large for any company is cleaned alone.
-        let mut bytes = 0;
+        let (mut bytes, mut chunks) = (0, 0);
         let mut chosen: Vec<(SegmentId, SegmentRecord)> = Vec::new();
         for (id, record) in wasteful.into_iter().chain(tiny) {
-            if chosen.is_empty() || bytes + record.live_bytes <= SEGMENT_BYTES_TARGET {
-                bytes += record.live_bytes;
+            let with = (bytes + record.live_bytes, chunks + record.live_chunks as usize);
+            let fits = with.0 <= SEGMENT_BYTES_TARGET && with.1 <= SEGMENT_CHUNKS_TARGET;
+            if chosen.is_empty() || fits {
+                (bytes, chunks) = with;
                 chosen.push((id, record));
             }
         }
@@ -86,13 +92,17 @@ impl Candidates {
     pub fn next_visit(&self) -> Option<Duration> {
         let noted = self.noted.lock();
         let (tiny, wasteful): (Vec<_>, Vec<_>) =
-            noted.values().copied().partition(|(record, _)| record.object_bytes < TINY_BYTES);
+            noted.values().copied().partition(|(record, _)| is_tiny(record));
         let mut tiny: Vec<Instant> = tiny.into_iter().map(|(_, since)| since).collect();
         tiny.sort_unstable();
         let enough = tiny.get(TINY_MIN - 1).copied();
         let due = wasteful.into_iter().map(|(_, since)| since).chain(enough).min()?;
         Some((due + REST).saturating_duration_since(Instant::now()))
     }
+}
+
+fn is_tiny(record: &SegmentRecord) -> bool {
+    record.object_bytes < TINY_BYTES && record.live_chunks <= TINY_CHUNKS_MAX
 }
 
 impl Core {
@@ -103,7 +113,7 @@ impl Core {
     pub async fn sweep(&self, hurry: bool) -> Result<()> {
         loop {
             let chosen = self.candidates.take(hurry);
-            if chosen.is_empty() {
+            if chosen.is_empty() || self.closing.load(Ordering::Acquire) {
                 return Ok(());
             }
             if let Err(error) = self.move_living(&chosen).await {

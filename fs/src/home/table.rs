@@ -48,7 +48,7 @@ const TXN_KEY: &[u8] = b"Mt";
 /// are small, and take four times their bytes there.
 const MEMTABLE_BYTES: usize = 4 << 20;
 /// Writers wait beyond this many bytes that are not in the store.
-const UNFLUSHED_BYTES_MAX: usize = 12 << 20;
+const UNFLUSHED_BYTES_MAX: usize = 8 << 20;
 /// Writers wait beyond this many uncompacted tables.
 const L0_TABLES_MAX: usize = 64;
 /// Manifests are asked for when there is reason to; this is the polling of an idle database.

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use tokio::time::{Duration, Instant};
@@ -108,7 +109,21 @@ impl Core {
     /// # Errors
     /// What reading says; the file stays as it is and is tried again later.
     pub async fn tidy(&self, hurry: bool) -> Result<()> {
+        let mut later = Vec::new();
+        let tidied = self.tidy_all(hurry, &mut later).await;
+        let mut state = self.state.lock();
+        for (ino, offset) in later {
+            state.note_untidy(ino, offset);
+        }
+        tidied
+    }
+
+    /// Gives what cannot be tidied yet: it is not committed, or was freed meanwhile.
+    async fn tidy_all(&self, hurry: bool, later: &mut Vec<(Ino, u64)>) -> Result<()> {
         loop {
+            if self.closing.load(Ordering::Acquire) {
+                return Ok(());
+            }
             let next = self.state.lock().next_untidy(Instant::now(), hurry);
             let Some((ino, untidy)) = next else { return Ok(()) };
             let blocks = match untidy.blocks {
@@ -125,7 +140,7 @@ impl Core {
             };
             for block in blocks {
                 let range = block * CHUNK_BYTES..(block + 1) * CHUNK_BYTES;
-                if let Err(error) = self.tidy_block(ino, range).await {
+                if let Err(error) = self.tidy_block(ino, range, later).await {
                     self.state.lock().note_untidy(ino, block * CHUNK_BYTES);
                     return Err(error);
                 }
@@ -133,15 +148,19 @@ impl Core {
         }
     }
 
-    async fn tidy_block(&self, ino: Ino, block: Range<u64>) -> Result<()> {
+    async fn tidy_block(
+        &self,
+        ino: Ino,
+        block: Range<u64>,
+        later: &mut Vec<(Ino, u64)>,
+    ) -> Result<()> {
         let runs = match self.run(None, |state| state.untidy_runs(ino, &block)).await {
             Ok(runs) => runs,
             Err(_) => return Ok(()),
         };
         for (range, parts) in runs {
             let Some(pieces) = self.reader.fetch(&self.table, &parts).await? else {
-                // Not committed yet, or freed meanwhile: looked at again later.
-                self.state.lock().note_untidy(ino, range.start);
+                later.push((ino, range.start));
                 continue;
             };
             let mut bytes = BytesMut::with_capacity(pieces.iter().map(bytes::Bytes::len).sum());
