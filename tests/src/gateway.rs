@@ -275,19 +275,24 @@ impl Registry {
                         let control = control.clone();
                         Arc::new(FaultStore::with_control(inner, control)) as Arc<_>
                     };
-                    self.launch_here(runtime, &store.clone().wrap(wrap))
+                    self.launch_here(runtime, &store.clone().wrap(wrap), Some(FAULTY_RETRY))
                 }
-                _ => self.launch_here(runtime, store),
+                _ => self.launch_here(runtime, store, None),
             },
             _ => self.launch_process(index),
         }
     }
 
-    fn launch_here(&self, runtime: &tokio::runtime::Runtime, store: &Store) -> Result<Instance> {
+    fn launch_here(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        store: &Store,
+        retry_time: Option<Duration>,
+    ) -> Result<Instance> {
         let mut options =
             CatalogOptions { default_quota: self.options.quota, ..CatalogOptions::default() };
-        if self.options.faults.is_some() {
-            options.retry_time = FAULTY_RETRY;
+        if let Some(time) = retry_time {
+            options.retry_time = time;
         }
         let seams = options.seams.clone();
         let auth = AuthConfig::from_toml(&self.config_path(), &self.toml())?;

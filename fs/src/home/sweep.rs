@@ -222,6 +222,22 @@ mod tests {
     }
 
     #[test]
+    fn a_merge_takes_no_more_chunks_than_a_transaction_bears() {
+        let candidates = Candidates::default();
+        let tiny = |live_chunks| SegmentRecord { live_chunks, ..record(100_000, 50_000) };
+        for id in 0..64 {
+            candidates.note(SegmentId(id), &tiny(200));
+        }
+        assert_eq!(taken(&candidates).len(), SEGMENT_CHUNKS_TARGET / 200);
+        // Small, with very many chunks: it stays as it is until half of it is dead.
+        let candidates = Candidates::default();
+        for id in 0..64 {
+            candidates.note(SegmentId(id), &tiny(TINY_CHUNKS_MAX + 1));
+        }
+        assert!(taken(&candidates).is_empty());
+    }
+
+    #[test]
     fn a_candidate_that_is_larger_than_a_segment_is_cleaned_alone() {
         let candidates = Candidates::default();
         note(&candidates, 1, 40, 19);
