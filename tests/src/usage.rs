@@ -11,10 +11,6 @@ use crate::instance::{Instance, is_plain};
 /// What an administrator is promised: a daemon with default settings is never larger.
 pub const RESIDENT_MIB_MAX: u64 = 300;
 
-/// However many homes there are and however many of them are busy: 64 threads at most read and
-/// write files, librados has some dozens, the rest are few.
-pub const THREADS_MAX: u64 = 160;
-
 /// The largest resident memory of a process since it started or since [`forget_peak`], in MiB.
 ///
 /// # Errors

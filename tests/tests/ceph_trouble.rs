@@ -23,7 +23,7 @@ const CUT_LONG: Duration = Duration::from_secs(30);
 /// What one renewal of the heartbeat carries.
 const LEASE: Duration = Duration::from_secs(16);
 /// What is answered from memory, on a busy machine.
-const QUICK: Duration = Duration::from_secs(8);
+const QUICK: Duration = Duration::from_secs(5);
 /// From when the cluster is whole again until work goes on: connections back off meanwhile.
 const BACK_MAX: Duration = Duration::from_secs(120);
 /// Until a trouble shows in `status`.

@@ -126,7 +126,6 @@ impl Core {
             capture.set_stored();
             self.state.lock().complete(capture.ino);
         }
-        self.wake.notify_one();
         Ok(())
     }
 
@@ -256,9 +255,7 @@ impl Core {
         if bytes <= COMPUTE_INLINE_BYTES || self.shared.config.compute_inline {
             return Ok(work());
         }
-        let turn = self.shared.computing.acquire().await;
-        let _turn = turn.expect("the semaphore is never closed");
-        let done = self.runtime.spawn_blocking(work).await;
+        let done = self.shared.computing.run(work).await;
         done.map_err(|_| Error::from(ErrorKind::Closed))
     }
 }

@@ -112,8 +112,11 @@ impl Core {
     /// What the store or the tables say; nothing is lost, it is tried again later.
     pub async fn sweep(&self, hurry: bool) -> Result<()> {
         loop {
+            if self.closing.load(Ordering::Acquire) {
+                return Ok(());
+            }
             let chosen = self.candidates.take(hurry);
-            if chosen.is_empty() || self.closing.load(Ordering::Acquire) {
+            if chosen.is_empty() {
                 return Ok(());
             }
             if let Err(error) = self.move_living(&chosen).await {

@@ -534,8 +534,9 @@ fn kill_by(who: Who, attr: &Attr, kill: Kill) -> Kill {
 }
 
 /// Whether the caller is neither in the group of a set-gid file nor the root of a container that
-/// the file is of, so that writing to it or setting its ACL takes the bit. For ACLs the kernel tells only on request, by a flag that the present
-/// transport cannot ask for; for other changes not at all.
+/// the file is of, so that writing to it or setting its ACL takes the bit. For ACLs the kernel
+/// tells only on request, by a flag that the present transport cannot ask for; for other changes
+/// not at all.
 fn loses_set_gid(who: Who, attr: &Attr) -> bool {
     attr.perm & S_ISGID != 0
         && attr.gid != who.gid
