@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use object_store::path::Path;
 use quick_cache::sync::Cache;
-use yadokari_store::Store;
+use yadokari_store::{BlockingPool, Store};
 
 use crate::blob::Blobs;
 use crate::digest::Digest;
@@ -47,6 +47,11 @@ pub(crate) struct Inner {
     pub(crate) views: Views,
     pub(crate) owed: Owed,
     pub(crate) sessions: Sessions,
+    computing: BlockingPool,
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +109,7 @@ impl Catalog {
             views: Views::default(),
             owed: Owed::default(),
             sessions: Sessions::default(),
+            computing: BlockingPool::new("hash", 2 * cores()),
             store: store.clone(),
             writer,
             options,
@@ -115,6 +121,18 @@ impl Catalog {
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.inner.options
+    }
+
+    /// Runs what takes the processor for long, off the async threads. As many run at once as the
+    /// machine has use for.
+    ///
+    /// # Errors
+    /// When `work` panics.
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::result::Result<T, tokio::task::JoinError> {
+        self.inner.computing.run(work).await
     }
 
     /// Whether the store answers: reads one object, at most. For readiness probes.

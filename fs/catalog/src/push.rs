@@ -90,7 +90,7 @@ impl Catalog {
         let (this, repo) = (self.clone(), repo.clone());
         Catalog::detached(async move {
             let (expected, bytes) = (manifest.digest, manifest.bytes.clone());
-            let found = hash(expected, bytes).await;
+            let found = hash(&this, expected, bytes).await;
             if found != expected {
                 return Err(CatalogError::DigestMismatch { expected, found: Box::new(found) });
             }
@@ -384,11 +384,11 @@ fn blobs_missing(repo: &RepoName, missing: Vec<Digest>) -> Result<()> {
 }
 
 /// The digest of some bytes, off the async threads when there are many.
-async fn hash(expected: Digest, bytes: Bytes) -> Digest {
+async fn hash(catalog: &Catalog, expected: Digest, bytes: Bytes) -> Digest {
     let algorithm = expected.algorithm();
     if bytes.len() <= INLINE_BYTES_MAX {
         return Hasher::digest(algorithm, &bytes);
     }
-    let run = tokio::task::spawn_blocking(move || Hasher::digest(algorithm, &bytes));
+    let run = catalog.compute(move || Hasher::digest(algorithm, &bytes));
     run.await.expect("hashing does not panic")
 }

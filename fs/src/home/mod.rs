@@ -60,7 +60,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::broadcast;
+use yadokari_store::BlockingPool;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
@@ -125,7 +126,7 @@ pub struct Shared {
     budget: Arc<Budget>,
     reading: Arc<Budget>,
     /// Of the threads that hash and compress.
-    computing: Semaphore,
+    computing: BlockingPool,
     cache: Arc<DataCache>,
     tables: TableShared,
     next_home: AtomicU64,
@@ -151,7 +152,7 @@ impl Shared {
         Arc::new(Self {
             budget: Budget::new(config.dirty_bytes_max),
             reading: Budget::new(READING_BYTES_MAX),
-            computing: Semaphore::new(computing_max()),
+            computing: BlockingPool::new("compute", computing_max()),
             cache: DataCache::new(config.data_cache_bytes),
             tables: TableShared::new(config.table_cache_bytes, Arc::clone(&clock)),
             next_home: AtomicU64::new(1),

@@ -16,9 +16,9 @@ mod root;
 mod upload;
 mod write;
 
-use crate::UseReserve;
 use crate::error::{Detail, StoreError};
 use crate::store::Usage;
+use crate::{BlockingPool, UseReserve};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -32,12 +32,11 @@ use root::Root;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 use write::Writer;
 
 pub(crate) const STORE: &str = "file";
-/// Blocking threads that the store keeps busy at most; a disk has no use for more.
-const BLOCKING_MAX: usize = 64;
+/// Threads that read and write for the store; a disk has no use for more.
+const THREADS_MAX: usize = 32;
 /// A get up to this length is read in the hop that opens the file; a longer one in such pieces.
 const READ_BYTES_MAX: u64 = 8 << 20;
 /// Objects per hop of a listing.
@@ -59,7 +58,7 @@ pub(crate) enum Class {
 pub struct FileStore {
     root: Arc<Root>,
     class: Class,
-    hops: Arc<Semaphore>,
+    threads: Arc<BlockingPool>,
 }
 
 impl FileStore {
@@ -69,7 +68,8 @@ impl FileStore {
         reserve_bytes: Option<u64>,
     ) -> Result<FileStore, StoreError> {
         let root = Arc::new(Root::open(path, reserve_bytes)?);
-        Ok(FileStore { root, class: Class::Data, hops: Arc::new(Semaphore::new(BLOCKING_MAX)) })
+        let threads = Arc::new(BlockingPool::new("store", THREADS_MAX));
+        Ok(FileStore { root, class: Class::Data, threads })
     }
 
     /// The same store for metadata.
@@ -99,16 +99,11 @@ impl FileStore {
         &self,
         run: impl FnOnce(&FileStore) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        if tokio::runtime::Handle::try_current().is_err() {
             return run(self);
-        };
-        let hops = Arc::clone(&self.hops);
-        let permit = hops.acquire_owned().await.expect("the semaphore is never closed");
+        }
         let this = self.clone();
-        let hop = runtime.spawn_blocking(move || {
-            let _permit = permit;
-            run(&this)
-        });
+        let hop = self.threads.run(move || run(&this));
         hop.await.map_err(|source| Error::JoinError { source })?
     }
 

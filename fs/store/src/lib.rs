@@ -12,6 +12,7 @@ pub mod error;
 pub mod fault;
 mod file;
 pub mod head;
+mod pool;
 #[cfg(feature = "rados")]
 mod rados;
 #[cfg(feature = "rados")]
@@ -26,6 +27,7 @@ pub mod url;
 
 pub use error::{Kind, StoreError, is_transient, kind};
 pub use object_store;
+pub use pool::BlockingPool;
 pub use reserve::UseReserve;
 pub use store::{Role, ScanReport, Store, StoreOptions, Usage};
 pub use url::{StoreUrl, UrlError};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use yadokari_catalog::{
-    Algorithm, Digest, Hasher, ManifestLinks, NewManifest, Reference as Ref, RepoName, Tag,
+    Algorithm, Catalog, Digest, Hasher, ManifestLinks, NewManifest, Reference as Ref, RepoName, Tag,
 };
 
 use super::{About, Registry, explain};
@@ -66,7 +66,8 @@ impl Registry {
         };
         tags.sort();
         tags.dedup();
-        let (manifest, digest) = read(algorithm, content_type, bytes.clone()).await?;
+        let (manifest, digest) =
+            read(&self.catalog, algorithm, content_type, bytes.clone()).await?;
         if let Some(named) = named
             && named != digest
         {
@@ -198,6 +199,7 @@ impl Registry {
 
 /// Parses and hashes, away from the event loop when there is much of it.
 async fn read(
+    catalog: &Catalog,
     algorithm: Algorithm,
     content_type: Option<String>,
     bytes: Bytes,
@@ -210,7 +212,7 @@ async fn read(
     if small {
         return work();
     }
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = catalog.compute(work).await;
     done.unwrap_or_else(|error| Err(ApiError::new(Code::Unknown).because(error)))
 }
 

@@ -181,7 +181,7 @@ pub(super) async fn hash_again(
         let mut reads = futures::stream::iter(reads).buffered(2);
         while let Some(piece) = reads.next().await {
             let piece = piece?;
-            let run = tokio::task::spawn_blocking(move || {
+            let run = catalog.compute(move || {
                 hasher.update(&piece);
                 hasher
             });

@@ -133,7 +133,7 @@ impl UploadWriter {
             self.hasher = Some(hasher);
             return Ok(());
         }
-        let run = tokio::task::spawn_blocking(move || {
+        let run = self.upload.catalog.compute(move || {
             hasher.update(&part);
             hasher
         });

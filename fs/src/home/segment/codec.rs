@@ -3,11 +3,10 @@
 //! What always holds: [`unpack`] gives the bytes that [`pack`] was given, verified by their hash,
 //! or an error; whatever the store returns, it allocates no more than a chunk's plain length,
 //! which [`CHUNK_BYTES`] bounds. Pure but for the contexts and the scratch memory of the
-//! compressor, which every thread keeps for itself: making them anew costs more than a small chunk.
-
-use std::cell::RefCell;
+//! compressor, which are used again: making them anew costs more than a small chunk.
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use yadokari_layers::chunk::{self, CHUNK_BYTES, ChunkHash};
 use zstd::bulk::{Compressor, Decompressor};
 
@@ -54,15 +53,34 @@ struct Contexts {
     scratch: Vec<u8>,
 }
 
-thread_local! {
-    static CONTEXTS: RefCell<Contexts> = RefCell::new(Contexts {
-        compressor: Compressor::new(ZSTD_LEVEL).expect("level 1 exists; memory is all it takes"),
-        decompressor: Decompressor::new().expect("a context takes nothing but memory"),
-        scratch: Vec::new(),
-    });
+/// Contexts that nobody uses at the moment. Not one for each thread: a context has about a
+/// megabyte, and a runtime moves its work over a hundred threads.
+static IDLE: Mutex<Vec<Contexts>> = Mutex::new(Vec::new());
+/// As many as this are kept; few threads compute at once.
+const IDLE_MAX: usize = 8;
+
+/// Runs `work` with contexts that nobody else uses meanwhile.
+fn with_contexts<T>(work: impl FnOnce(&mut Contexts) -> T) -> T {
+    let idle = IDLE.lock().pop();
+    let mut contexts = idle.unwrap_or_else(Contexts::new);
+    let done = work(&mut contexts);
+    let mut idle = IDLE.lock();
+    if idle.len() < IDLE_MAX {
+        idle.push(contexts);
+    }
+    done
 }
 
 impl Contexts {
+    fn new() -> Self {
+        Self {
+            compressor: Compressor::new(ZSTD_LEVEL)
+                .expect("level 1 exists; memory is all it takes"),
+            decompressor: Decompressor::new().expect("a context takes nothing but memory"),
+            scratch: Vec::new(),
+        }
+    }
+
     /// Compresses into the scratch memory; `true` when that saved enough.
     fn compress(&mut self, plain: &[u8]) -> bool {
         let len_max = plain.len() - plain.len() / SAVING_PARTS;
@@ -85,7 +103,7 @@ pub fn pack(plain: Bytes) -> (Codec, Bytes) {
     if plain.len() < COMPRESS_FROM_BYTES {
         return (Codec::Plain, plain);
     }
-    CONTEXTS.with_borrow_mut(|contexts| {
+    with_contexts(|contexts| {
         if plain.len() >= SAMPLE_FROM_BYTES && !contexts.promises(&plain) {
             return (Codec::Plain, plain);
         }
@@ -124,8 +142,7 @@ pub fn unpack(codec: Codec, stored: Bytes, plain_len: u32, hash: &ChunkHash) -> 
 
 fn decompress(stored: &[u8], plain_len: usize, hash: &ChunkHash) -> Result<Bytes> {
     let mut plain = Vec::with_capacity(plain_len);
-    CONTEXTS
-        .with_borrow_mut(|contexts| contexts.decompressor.decompress_to_buffer(stored, &mut plain))
+    with_contexts(|contexts| contexts.decompressor.decompress_to_buffer(stored, &mut plain))
         .map_err(|error| {
             Error::corrupt(format_args!("chunk {hash} does not decompress: {error}"))
         })?;
