@@ -123,6 +123,13 @@ pub fn tail(text: &str) -> String {
     lines[from..].iter().map(|line| format!("  {line}\n")).collect()
 }
 
+/// Asks a child to end.
+pub fn terminate(child: &Child) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
 /// Kills the process group of a child that [`run_within`] or the harness started.
 pub fn kill_group(child: &Child) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {

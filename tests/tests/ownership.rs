@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -61,10 +61,22 @@ impl Scene {
 
     /// `yadokari …` of an administrator who only knows the store.
     fn offline(&self, arguments: &[&str]) -> Result<Said> {
+        process::run(&mut self.offline_command(arguments))
+    }
+
+    fn offline_command(&self, arguments: &[&str]) -> Command {
         let data = self.one.beside().join("offline");
         let mut command = Command::new(binary());
         command.arg("--data").arg(data).args(arguments).env("YADOKARI_STORE", &self.one.store);
-        process::run(&mut command)
+        command
+    }
+
+    /// Waits until the first daemon serves the home again.
+    fn is_back(&self) -> Result<()> {
+        wait::until("the home back at its owner", TAKEN_MAX, || {
+            let said = self.user.try_sh("echo back > back && sync back && cat kept").ok()?;
+            (said.code == 0).then_some(())
+        })
     }
 
     /// Wants a sentence that names the first daemon: its node, its process, and since when.
@@ -150,12 +162,40 @@ fn living_owner(store: StoreKind) -> Result<()> {
     // Who insists gets it, and the owner has it again when that is done.
     let said = scene.offline(&["fsck", name, "--repair", "--take-over"])?;
     ensure!(said.code == 0, "a repair that takes over: {said:?}");
-    wait::until("the home back at its owner", TAKEN_MAX, || {
-        let said = scene.user.try_sh("echo back > back && sync back && cat kept").ok()?;
-        (said.code == 0).then_some(())
-    })?;
+    scene.is_back()?;
     ensure!(one.log().contains("took this home over"), "{}", one.log_tail());
+    private_take_over(&scene, &dir)?;
     one.fsck_is_clean()
+}
+
+/// A mount without a daemon that insists: it serves the home until it ends, and its owner has it
+/// again then, with what was written meanwhile.
+fn private_take_over(scene: &Scene, dir: &Path) -> Result<()> {
+    let name = scene.user.name.as_str();
+    let mut command = scene.offline_command(&["mount", name, &dir.display().to_string()]);
+    command.arg("--take-over").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut mount = process::without_our_settings(&mut command).spawn()?;
+    let served = wait::until("the private mount", TAKEN_MAX, || {
+        std::thread::sleep(Duration::from_millis(100));
+        is_mounted(dir).ok()?.then_some(())
+    });
+    let worked = served.and_then(|()| {
+        let kept = fs::read_to_string(dir.join("kept"))?;
+        ensure!(kept == "kept\n", "the private mount shows {kept:?}");
+        ensure!(is_loss(errno(fs::write(scene.user.home.join("refused"), "x"))), "two owners");
+        fs::write(dir.join("privately"), "written\n")?;
+        Ok(())
+    });
+    process::terminate(&mount);
+    let ended =
+        wait::until("the end of the private mount", TAKEN_MAX, || mount.try_wait().transpose());
+    worked?;
+    let ended = ended??;
+    ensure!(ended.success() && !is_mounted(dir)?, "the private mount ended with {ended}");
+    scene.is_back()?;
+    let written = scene.user.sh("cat privately; test ! -e refused")?;
+    ensure!(written.trim() == "written", "its owner shows {written:?}");
+    Ok(())
 }
 
 fn killed_owner(store: StoreKind) -> Result<()> {

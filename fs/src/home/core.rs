@@ -194,13 +194,26 @@ impl Core {
         Ok(())
     }
 
+    /// Makes room where more is in memory than belongs there.
+    pub fn evict_if_crowded(&self, state: &mut State) {
+        let keep = self.shared.inodes_per_home();
+        if state.has_too_many_inodes(keep) || state.has_too_many_names(keep) {
+            self.evict(state);
+        }
+    }
+
+    fn evict(&self, state: &mut State) {
+        state.parked.resize(self.shared.parked_per_home());
+        state.evict(self.shared.inodes_per_home());
+    }
+
     /// Whether operations make changes faster than the store takes them: what is not in the
     /// store yet cannot leave memory.
     fn is_behind(&self, state: &mut State) -> bool {
         let keep = self.shared.inodes_per_home();
         let inodes_most = keep + keep / 4 + BEHIND_MIN;
         if state.movable() > inodes_most && state.is_pending() {
-            state.evict(keep);
+            self.evict_if_crowded(state);
         }
         // Where nothing is on its way to the store, waiting would not end.
         (state.movable() > inodes_most && state.is_pending())
@@ -223,6 +236,7 @@ impl Core {
             let from = client.unwrap_or(ClientId(0));
             let _nobody_listens = self.changes.send((from, change));
         }
+        self.evict_if_crowded(state);
         let busy = state.txn.is_started() || !state.fresh.is_empty();
         if busy && client.is_some() {
             self.snapshots.note_change(state.txn.number);
@@ -390,7 +404,7 @@ impl Core {
             }
             self.start_tidying();
             self.graves.visit(&self);
-            self.state.lock().evict(self.shared.inodes_per_home());
+            self.evict(&mut self.state.lock());
             if self.behind.swap(false, Ordering::AcqRel) {
                 self.gate.notify_waiters();
             }

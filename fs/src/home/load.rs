@@ -1,7 +1,8 @@
 //! Loads: what an operation needs, from the tables into the state.
 //!
 //! A load that an eviction overlaps is done again, because what it read may be older than what
-//! was evicted; what is in the state already is never replaced.
+//! was evicted; what is in the state already is never replaced. Scans bring rows along that are
+//! likely to be asked for next; they are parked as they are.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,8 +19,6 @@ use super::types::Ino;
 
 /// Numbers with at most this gap are read in one scan.
 const INO_GAP_MAX: u64 = 16;
-/// A single inode brings this many of its neighbours along: its siblings, mostly.
-const INO_NEIGHBOURS: usize = 16;
 /// Rows per scan of extents.
 const ROWS: usize = 16 << 10;
 
@@ -33,11 +32,15 @@ impl Core {
             Need::Inodes(list) => self.load_inodes(list).await,
             Need::Bucket(dir, hash) => {
                 let (dir, hash) = (*dir, *hash);
+                if self.unpark_names(dir) {
+                    return Ok(());
+                }
                 let evictions = self.evictions();
                 let value = self.table.get(&key::bucket(dir, hash)).await?;
                 let saved = value.is_some();
                 let bucket = value.map_or(Ok(Bucket::new()), |v| decode_bucket(&v))?;
                 self.insert(evictions, |state| {
+                    state.parked.take_names(dir);
                     if let Some(names) = state.inodes.get_mut(&dir).and_then(|i| i.dir.as_mut()) {
                         let before = names.buckets.len();
                         names.buckets.entry(hash).or_insert(Slot { bucket, saved });
@@ -56,6 +59,12 @@ impl Core {
         self.state.lock().evictions
     }
 
+    /// The number of evictions, and how many rows the next scan should bring along.
+    fn before_scan(&self) -> (u64, usize) {
+        let mut state = self.state.lock();
+        (state.evictions, state.parked.ahead())
+    }
+
     /// Puts what was read into the state, unless something was evicted since `evictions`: then
     /// the operation starts again and asks again.
     fn insert(&self, evictions: u64, put: impl FnOnce(&mut State)) {
@@ -64,15 +73,12 @@ impl Core {
             return;
         }
         put(&mut state);
-        let keep = self.shared.inodes_per_home();
-        if state.inodes.len() > keep + keep / 8 || state.has_too_many_names(keep) {
-            state.evict(keep);
-        }
+        self.evict_if_crowded(&mut state);
     }
 
     async fn load_inodes(&self, list: &[Ino]) -> Result<()> {
-        let evictions = self.evictions();
-        let mut found: Vec<(Ino, Bytes)> = Vec::with_capacity(list.len());
+        let (evictions, ahead) = self.before_scan();
+        let mut found: Vec<(Ino, Bytes)> = Vec::with_capacity(list.len() + ahead);
         let mut rest = list;
         while let Some(first) = rest.first() {
             let near = |pair: &[Ino]| pair[1].0 - pair[0].0 <= INO_GAP_MAX;
@@ -80,18 +86,20 @@ impl Core {
             let (run, behind) = rest.split_at(len);
             rest = behind;
             let end = Ino(run[run.len() - 1].0 + 1);
-            let rows = if list.len() == 1 {
+            let rows = if rest.is_empty() {
                 let range = key::inode(*first).to_vec()..key::inode(Ino::MAX).to_vec();
-                self.table.scan(range, INO_NEIGHBOURS).await?
+                let run_rows = usize::try_from(end.0 - first.0).unwrap_or(usize::MAX);
+                self.table.scan(range, run_rows.saturating_add(ahead)).await?
             } else {
                 let range = key::inode(*first).to_vec()..key::inode(end).to_vec();
                 self.table.scan(range, usize::MAX).await?
             };
             found.extend(rows.into_iter().filter_map(|(k, v)| Some((key::ino_of(&k)?, v))));
         }
-        let mut inodes = Vec::with_capacity(found.len());
-        for (ino, value) in found {
-            inodes.push(Inode::from_record(InodeRecord::decode(ino, &value)?));
+        let asked = |ino: &Ino| list.binary_search(ino).is_ok();
+        let mut inodes = Vec::with_capacity(list.len());
+        for (ino, value) in found.iter().filter(|(ino, _)| asked(ino)) {
+            inodes.push(Inode::from_record(InodeRecord::decode(*ino, value)?));
         }
         let known = |ino: &Ino| inodes.binary_search_by_key(ino, |i| i.attr.ino).is_ok();
         let missing = list.iter().find(|ino| !known(ino)).copied();
@@ -104,7 +112,13 @@ impl Core {
             }
             for inode in inodes {
                 if inode.attr.nlink > 0 {
+                    state.parked.forget(inode.attr.ino);
                     state.inodes.entry(inode.attr.ino).or_insert_with(|| Box::new(inode));
+                }
+            }
+            for (ino, value) in &found {
+                if !asked(ino) && !state.inodes.contains_key(ino) {
+                    state.parked.bring(*ino, value);
                 }
             }
         });
@@ -117,37 +131,58 @@ impl Core {
         }
     }
 
-    async fn load_dir(&self, dir: Ino, from: u64) -> Result<()> {
-        let evictions = self.evictions();
-        let end = key::range_of(key::BUCKET, dir).end;
-        let rows = self.table.scan(key::bucket(dir, from).to_vec()..end, DIR_ROWS).await?;
-        let mut buckets = Vec::with_capacity(rows.len());
-        for (key, value) in &rows {
-            let hash = key::bucket_hash_of(key).ok_or_else(|| {
-                Error::corrupt(format_args!("home {}: a bucket's key", self.name))
-            })?;
-            buckets.push((hash, decode_bucket(value)?));
-        }
-        let to = if rows.len() < DIR_ROWS {
-            u64::MAX
-        } else {
-            buckets.last().map_or(u64::MAX, |(hash, _)| hash + 1)
+    /// Names of a directory that an earlier scan brought along.
+    fn unpark_names(&self, dir: Ino) -> bool {
+        let mut state = self.state.lock();
+        let Some(rows) = state.parked.take_names(dir) else { return false };
+        let decode = |(hash, row): &(u64, Box<[u8]>)| Ok((*hash, decode_bucket(row)?));
+        // What cannot be read is read again from the store, which says what is wrong.
+        let Ok(buckets) = rows.iter().map(decode).collect::<Result<Vec<_>>>() else {
+            return false;
         };
-        self.insert(evictions, |state| {
-            let Some(names) = state.inodes.get_mut(&dir).and_then(|i| i.dir.as_mut()) else {
-                return;
+        state.put_names(dir, 0, u64::MAX, buckets);
+        true
+    }
+
+    async fn load_dir(&self, dir: Ino, from: u64) -> Result<()> {
+        if from == 0 && self.unpark_names(dir) {
+            return Ok(());
+        }
+        let (evictions, ahead) = self.before_scan();
+        let entries = self.state.lock().inodes.get(&dir).map_or(0, |inode| inode.entries);
+        let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+        let (end, rows_max) = match from == 0 && entries < DIR_ROWS - ahead {
+            true => (key::range_of_kind(key::BUCKET).end, entries + ahead),
+            false => (key::range_of(key::BUCKET, dir).end, DIR_ROWS),
+        };
+        let rows = self.table.scan(key::bucket(dir, from).to_vec()..end, rows_max).await?;
+        let whole = rows.len() < rows_max;
+        let mut found: Vec<(Ino, u64, Bytes)> = Vec::with_capacity(rows.len());
+        for (key, value) in rows {
+            let (Some(of), Some(hash)) = (key::ino_of(&key), key::bucket_hash_of(&key)) else {
+                return Err(Error::corrupt(format_args!("home {}: a bucket's key", self.name)));
             };
-            if names.known_to < from {
-                return;
-            }
-            let before = names.buckets.len();
-            for (hash, bucket) in buckets {
-                if hash >= names.known_to {
-                    names.buckets.entry(hash).or_insert(Slot { bucket, saved: true });
+            found.push((of, hash, value));
+        }
+        let (own, others) = found.split_at(found.partition_point(|(of, ..)| *of == dir));
+        let to = match own.last() {
+            Some((_, hash, _)) if !whole && others.is_empty() => hash + 1,
+            _ => u64::MAX,
+        };
+        let decode = |(_, hash, row): &(Ino, u64, Bytes)| Ok((*hash, decode_bucket(row)?));
+        let buckets = own.iter().map(decode).collect::<Result<Vec<_>>>()?;
+        self.insert(evictions, |state| {
+            state.parked.take_names(dir);
+            state.put_names(dir, from, to, buckets);
+            for names in others.chunk_by(|a, b| a.0 == b.0) {
+                let of = names[0].0;
+                // The last one may go on behind the rows that were read.
+                let is_whole = whole || others.last().is_some_and(|last| last.0 != of);
+                if is_whole && state.has_no_names(of) {
+                    let rows = names.iter().map(|(_, hash, row)| (*hash, row[..].into()));
+                    state.parked.bring_names(of, rows.collect());
                 }
             }
-            names.known_to = names.known_to.max(to);
-            state.names += names.buckets.len() - before;
         });
         Ok(())
     }

@@ -40,6 +40,7 @@ mod namespace;
 mod notice;
 mod open;
 pub mod owner;
+mod parked;
 mod reader;
 mod reap;
 mod record;
@@ -174,6 +175,11 @@ impl Shared {
         let homes = self.open_homes.load(Ordering::Relaxed).max(1);
         let most = self.config.cached_inodes_max;
         (most / homes).max(INODES_MIN.min(most))
+    }
+
+    /// Inodes by which the room for parked records of one home is measured: its share.
+    fn parked_per_home(&self) -> usize {
+        self.config.cached_inodes_max / self.open_homes.load(Ordering::Relaxed).max(1)
     }
 }
 

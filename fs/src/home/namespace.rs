@@ -480,12 +480,9 @@ impl State {
     fn fill_attrs(&mut self, page: &mut DirPage) -> Step<()> {
         let mut missing = Vec::new();
         for entry in page.iter_mut().filter(|e| e.next > 2) {
-            match self.inodes.get_mut(&entry.ino) {
-                Some(inode) => {
-                    inode.used = true;
-                    entry.attr = Some(inode.attr);
-                }
-                None => missing.push(entry.ino),
+            entry.attr = self.attr(entry.ino);
+            if entry.attr.is_none() {
+                missing.push(entry.ino);
             }
         }
         if missing.is_empty() {

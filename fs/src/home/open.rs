@@ -96,7 +96,7 @@ impl Home {
             ..Counters::default()
         });
         let next_ino = counters.next_ino;
-        let mut state = State::new(counters, open.quota, last + 1);
+        let mut state = State::new(counters, open.quota, last + 1, open.shared.parked_per_home());
         if fresh {
             make_root(&mut state, &open);
         }

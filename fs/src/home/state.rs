@@ -5,6 +5,7 @@
 //! memory ([`Need`]) before it has changed anything; the caller loads that and starts it again.
 //! What differs from the database is never evicted.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::extent::ExtentMap;
 use super::key;
 use super::maps::HashMap;
 use super::mutants::{self, Mutant};
+use super::parked::Parked;
 use super::record::{Bucket, Counters, EntryRecord, InlineExtents, InodeRecord};
 use super::references::References;
 use super::tidy::Untidy;
@@ -295,6 +297,8 @@ impl Inode {
 pub struct State {
     /// Inodes, with their names, contents and attributes.
     pub inodes: HashMap<Ino, Box<Inode>>,
+    /// Records of inodes and names that are not in memory.
+    pub parked: Parked,
     /// References that clients hold.
     pub clients: BTreeMap<ClientId, References>,
     next_client: u32,
@@ -340,13 +344,19 @@ pub struct State {
     orphans: usize,
     /// With fewer names than this there is no use in looking for some to evict.
     names_next: usize,
+    /// Likewise for inodes.
+    inodes_next: usize,
+    /// Directories stay for this round of eviction: there are not too many.
+    keep_dirs: bool,
 }
 
 impl State {
-    /// The state of a home whose counters are `counters`.
-    pub fn new(counters: Counters, quota: Quota, txn: u64) -> Self {
+    /// The state of a home whose counters are `counters`, with at most about `inodes_max` inodes
+    /// in memory.
+    pub fn new(counters: Counters, quota: Quota, txn: u64, inodes_max: usize) -> Self {
         Self {
             inodes: HashMap::default(),
+            parked: Parked::new(inodes_max),
             clients: BTreeMap::new(),
             next_client: 1,
             bytes: counters.bytes,
@@ -370,6 +380,8 @@ impl State {
             names: 0,
             orphans: 0,
             names_next: 0,
+            inodes_next: 0,
+            keep_dirs: false,
         }
     }
 
@@ -380,14 +392,58 @@ impl State {
 
     /// A living inode.
     pub fn inode(&mut self, ino: Ino) -> Step<&mut Inode> {
+        let inode = match self.inodes.entry(ino) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => match self.parked.take(ino) {
+                Some(record) => place.insert(Box::new(Inode::from_record(record))),
+                None => return Err(Stop::Need(Need::Inodes(vec![ino]))),
+            },
+        };
+        if inode.dead {
+            return Err(ErrorKind::Stale.into());
+        }
+        inode.used = true;
+        Ok(inode)
+    }
+
+    /// The attributes of a living inode, for a listing: the inode itself may stay out of memory.
+    pub fn attr(&mut self, ino: Ino) -> Option<Attr> {
         match self.inodes.get_mut(&ino) {
-            Some(inode) if inode.dead => Err(ErrorKind::Stale.into()),
             Some(inode) => {
                 inode.used = true;
-                Ok(inode)
+                Some(inode.attr)
             }
-            None => Err(Stop::Need(Need::Inodes(vec![ino]))),
+            None => self.parked.attr(ino),
         }
+    }
+
+    /// Puts names of a directory into memory: all from the hash `from` to the hash `to` on.
+    pub fn put_names(
+        &mut self,
+        dir: Ino,
+        from: u64,
+        to: u64,
+        buckets: impl IntoIterator<Item = (u64, Bucket)>,
+    ) {
+        let Some(names) = self.inodes.get_mut(&dir).and_then(|i| i.dir.as_mut()) else { return };
+        if names.known_to < from {
+            return;
+        }
+        let before = names.buckets.len();
+        for (hash, bucket) in buckets {
+            if hash >= names.known_to {
+                names.buckets.entry(hash).or_insert(Slot { bucket, saved: true });
+            }
+        }
+        names.known_to = names.known_to.max(to);
+        self.names += names.buckets.len() - before;
+    }
+
+    /// True while none of a directory's names is in memory.
+    pub fn has_no_names(&self, dir: Ino) -> bool {
+        self.inodes.get(&dir).is_none_or(|inode| {
+            inode.dir.as_ref().is_some_and(|dir| dir.known_to == 0 && dir.buckets.is_empty())
+        })
     }
 
     /// A living directory that has a name or is being used.
@@ -547,6 +603,9 @@ impl State {
         }
         if self.hand.is_empty() {
             self.hand = self.inodes.keys().copied().collect();
+            let dirs = self.inodes.values().filter(|inode| inode.names() > 0).count();
+            // Their names would have to be read again, each with a scan.
+            self.keep_dirs = dirs <= keep / 2;
         }
         let mut gone = 0;
         while (gone < over || self.names > names_max)
@@ -556,16 +615,25 @@ impl State {
             let names = inode.names();
             // A directory that alone has a good part of all names would have to be read again
             // and again while it is listed.
-            if gone >= over && (names == 0 || names > names_max / 4) {
+            let for_names = gone >= over;
+            if for_names && (names == 0 || names > names_max / 4) {
+                continue;
+            }
+            if names > 0 && self.keep_dirs && self.names <= names_max {
                 continue;
             }
             if !inode.is_idle(self.written) || (inode.used && !inode.dead) {
                 inode.used = false;
                 continue;
             }
+            if !inode.dead && inode.saved.is_some() && inode.changed <= self.written {
+                self.parked.put(ino, &inode.record().encode());
+            }
             self.drop_inode(ino);
             gone += 1;
         }
+        let still = self.movable();
+        self.inodes_next = if still > keep { still + keep / 8 } else { 0 };
         self.names_next = if self.names > names_max { self.names + names_max / 8 } else { 0 };
         self.evictions += u64::from(gone > 0);
         gone
@@ -574,6 +642,11 @@ impl State {
     /// Inodes in memory that may leave it, now or when they are stored.
     pub fn movable(&self) -> usize {
         self.inodes.len().saturating_sub(self.orphans)
+    }
+
+    /// Whether more inodes are in memory than `keep`, so that it pays to evict.
+    pub fn has_too_many_inodes(&self, keep: usize) -> bool {
+        self.movable() > (keep + keep / 8).max(self.inodes_next)
     }
 
     /// Whether anything waits to be stored, after which more may leave memory.

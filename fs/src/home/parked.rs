@@ -1,0 +1,154 @@
+//! Records beside the inodes in memory: of inodes that were evicted, and what scans of the
+//! database brought along. A record takes a tenth of what an inode takes, and making an inode of
+//! one takes a thousandth of the time that a scan takes.
+//!
+//! What always holds: a parked record is what the database says. An inode is parked only while it
+//! is not in memory itself, names of a directory only while none of them is in memory, and what
+//! may be older than an eviction is never parked (see [`super::load`]).
+
+use quick_cache::Weighter;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
+
+use super::maps::SameHash;
+use super::record::InodeRecord;
+use super::types::{Attr, Ino};
+
+/// Bytes of records that are kept for each inode that may be in memory, which has about ten
+/// times as many. A record has 160.
+const INODE_BYTES: usize = 640;
+/// Likewise bytes of names.
+const NAMES_BYTES: usize = 320;
+/// What the cache takes for an entry beside its bytes.
+const ENTRY_BYTES: usize = 64;
+/// The least and the most rows that a scan brings along.
+const AHEAD_MIN: usize = 16;
+const AHEAD_MAX: usize = 1024;
+/// After this many rows older experience counts half.
+const AHEAD_ROWS_KNOWN: usize = 8 * 1024;
+
+/// Rows of a directory: the hash of a bucket, and the bucket. Copies: what a scan gives holds on
+/// to the blocks that it read.
+pub type Rows = Box<[(u64, Box<[u8]>)]>;
+
+#[derive(Clone, Debug)]
+struct Weight;
+
+impl Weighter<Ino, Box<[u8]>> for Weight {
+    fn weight(&self, _: &Ino, record: &Box<[u8]>) -> u64 {
+        (record.len() + ENTRY_BYTES) as u64
+    }
+}
+
+impl Weighter<Ino, Rows> for Weight {
+    fn weight(&self, _: &Ino, rows: &Rows) -> u64 {
+        let bytes: usize = rows.iter().map(|(_, row)| row.len() + ENTRY_BYTES).sum();
+        (bytes + ENTRY_BYTES) as u64
+    }
+}
+
+type Parks<T> = Cache<Ino, T, Weight, SameHash>;
+
+/// The parked records of a home.
+#[derive(Debug)]
+pub struct Parked {
+    inodes: Parks<Box<[u8]>>,
+    names: Parks<Rows>,
+    inodes_max: usize,
+    ahead: usize,
+    brought: usize,
+    used: usize,
+}
+
+impl Parked {
+    /// Nothing yet, beside at most `inodes_max` inodes in memory.
+    #[must_use]
+    pub fn new(inodes_max: usize) -> Self {
+        fn cache<T>(bytes: usize, each: usize) -> Parks<T>
+        where
+            Weight: Weighter<Ino, T>,
+        {
+            let life = DefaultLifecycle::default();
+            // Room is made as it is needed: most homes are small.
+            Cache::with(bytes / each / 8, bytes as u64, Weight, SameHash::default(), life)
+        }
+        Self {
+            inodes: cache(inodes_max * INODE_BYTES, 200),
+            names: cache(inodes_max * NAMES_BYTES, 400),
+            inodes_max,
+            ahead: AHEAD_MIN,
+            brought: 0,
+            used: 0,
+        }
+    }
+
+    /// Follows a change of how many inodes may be in memory.
+    pub fn resize(&mut self, inodes_max: usize) {
+        if inodes_max != self.inodes_max {
+            self.inodes_max = inodes_max;
+            self.inodes.set_capacity((inodes_max * INODE_BYTES) as u64);
+            self.names.set_capacity((inodes_max * NAMES_BYTES) as u64);
+        }
+    }
+
+    /// Keeps the record of an inode that is not in memory.
+    pub fn put(&mut self, ino: Ino, record: &[u8]) {
+        self.inodes.insert(ino, record.into());
+    }
+
+    /// Likewise, for one that a scan brought along.
+    pub fn bring(&mut self, ino: Ino, record: &[u8]) {
+        self.brought += 1;
+        self.put(ino, record);
+    }
+
+    /// Takes the record of an inode that has a name, to put the inode into memory.
+    pub fn take(&mut self, ino: Ino) -> Option<InodeRecord> {
+        let (_, record) = self.inodes.remove(&ino)?;
+        self.used += 1;
+        // One that cannot be read is read again from the store, which says what is wrong.
+        InodeRecord::decode(ino, &record).ok().filter(|record| record.attr.nlink > 0)
+    }
+
+    /// The attributes of an inode that has a name; it stays parked.
+    pub fn attr(&mut self, ino: Ino) -> Option<Attr> {
+        let record = self.inodes.get(&ino)?;
+        self.used += 1;
+        let record = InodeRecord::decode(ino, record).ok()?;
+        (record.attr.nlink > 0).then_some(record.attr)
+    }
+
+    /// Forgets the record of an inode that comes into memory another way.
+    pub fn forget(&mut self, ino: Ino) {
+        self.inodes.remove(&ino);
+    }
+
+    /// Keeps all names of a directory of which none is in memory; a scan brought them along.
+    pub fn bring_names(&mut self, dir: Ino, rows: Rows) {
+        self.brought += rows.len();
+        self.names.insert(dir, rows);
+    }
+
+    /// Takes all names of a directory, or forgets them: some come into memory.
+    pub fn take_names(&mut self, dir: Ino) -> Option<Rows> {
+        let (_, rows) = self.names.remove(&dir)?;
+        self.used += rows.len();
+        Some(rows)
+    }
+
+    /// How many rows the next scan should bring along: twice as many as before while a good part
+    /// of what was brought is used, half as many while it is not.
+    pub fn ahead(&mut self) -> usize {
+        if self.brought >= self.ahead {
+            self.ahead = match self.used * 4 >= self.brought {
+                true => self.ahead * 2,
+                false => self.ahead / 2,
+            };
+            self.ahead = self.ahead.clamp(AHEAD_MIN, AHEAD_MAX);
+            if self.brought > AHEAD_ROWS_KNOWN {
+                self.brought /= 2;
+                self.used /= 2;
+            }
+        }
+        self.ahead
+    }
+}
