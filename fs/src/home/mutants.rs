@@ -41,6 +41,8 @@ pub enum Mutant {
     KeepSetUid,
     /// Memory drops an inode that differs from the tables.
     EvictChanged,
+    /// Names that were read ahead stay for later when they come into memory.
+    KeepParkedNames,
     /// The block that a file keeps to finish it later outlives an overwrite.
     KeepStaleTail,
     /// What a commit says of counters is one inode short.
@@ -60,7 +62,7 @@ pub enum Mutant {
 impl Mutant {
     /// All of them.
     #[cfg(feature = "mutants")]
-    pub const ALL: [Mutant; 24] = [
+    pub const ALL: [Mutant; 25] = [
         Self::SkipTableSync,
         Self::CommitBeforeData,
         Self::ForgetOrphan,
@@ -78,6 +80,7 @@ impl Mutant {
         Self::FsyncSkipsNames,
         Self::KeepSetUid,
         Self::EvictChanged,
+        Self::KeepParkedNames,
         Self::KeepStaleTail,
         Self::MiscountInodes,
         Self::ForgetUnused,

@@ -10,6 +10,7 @@ use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 
 use super::maps::SameHash;
+use super::mutants::{self, Mutant};
 use super::record::InodeRecord;
 use super::types::{Attr, Ino};
 
@@ -130,7 +131,10 @@ impl Parked {
 
     /// Takes all names of a directory, or forgets them: some come into memory.
     pub fn take_names(&mut self, dir: Ino) -> Option<Rows> {
-        let (_, rows) = self.names.remove(&dir)?;
+        let rows = match mutants::is(Mutant::KeepParkedNames) {
+            true => self.names.get(&dir)?.clone(),
+            false => self.names.remove(&dir)?.1,
+        };
         self.used += rows.len();
         Some(rows)
     }
@@ -150,5 +154,96 @@ impl Parked {
             }
         }
         self.ahead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::types::{Kind, Time};
+
+    fn record(ino: u64, nlink: u32) -> Vec<u8> {
+        let time = Time::default();
+        let attr = Attr {
+            ino: Ino(ino),
+            kind: Kind::File,
+            perm: 0o644,
+            nlink,
+            uid: 1,
+            gid: 2,
+            rdev: 0,
+            size: 7 * ino,
+            charged: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            btime: time,
+        };
+        let record = InodeRecord {
+            attr,
+            parent: Ino(0),
+            entries: 0,
+            xattr_bytes: 0,
+            xattrs: 0,
+            target: bytes::Bytes::new(),
+            inline: None,
+        };
+        record.encode()
+    }
+
+    #[test]
+    fn what_is_taken_is_not_parked_any_more() {
+        let mut parked = Parked::new(1000);
+        parked.put(Ino(7), &record(7, 1));
+        assert_eq!(parked.attr(Ino(7)).map(|attr| attr.size), Some(49));
+        assert_eq!(parked.take(Ino(7)).map(|record| record.attr.size), Some(49));
+        assert!(parked.take(Ino(7)).is_none() && parked.attr(Ino(7)).is_none());
+        parked.bring_names(Ino(3), Box::new([(1, Box::new([0]))]));
+        assert_eq!(parked.take_names(Ino(3)).map(|rows| rows.len()), Some(1));
+        assert!(parked.take_names(Ino(3)).is_none());
+    }
+
+    #[test]
+    fn what_has_no_name_or_cannot_be_read_is_asked_of_the_store() {
+        let mut parked = Parked::new(1000);
+        parked.put(Ino(7), &record(7, 0));
+        parked.put(Ino(8), b"no record");
+        for ino in [Ino(7), Ino(8)] {
+            assert!(parked.attr(ino).is_none() && parked.take(ino).is_none());
+        }
+    }
+
+    #[test]
+    fn scans_bring_more_along_while_it_is_used_and_less_while_it_is_not() {
+        let mut parked = Parked::new(20_000);
+        assert_eq!(parked.ahead(), AHEAD_MIN);
+        let mut next = 0;
+        for _ in 0..20 {
+            for _ in 0..parked.ahead() {
+                parked.bring(Ino(next), &record(next, 1));
+                next += 1;
+            }
+            assert!((next - 16..next).all(|ino| parked.attr(Ino(ino)).is_some()));
+            (next - 300.min(next)..next).for_each(|ino| drop(parked.take(Ino(ino))));
+        }
+        assert_eq!(parked.ahead(), AHEAD_MAX);
+        for _ in 0..40 {
+            for _ in 0..parked.ahead() {
+                parked.bring(Ino(next), &record(next, 1));
+                next += 1;
+            }
+        }
+        assert_eq!(parked.ahead(), AHEAD_MIN);
+    }
+
+    #[test]
+    fn records_take_no_more_than_their_room() {
+        let mut parked = Parked::new(100);
+        for ino in 0..10_000 {
+            parked.put(Ino(ino), &record(ino, 1));
+        }
+        assert!(parked.inodes.weight() <= 100 * INODE_BYTES as u64);
+        parked.resize(10);
+        assert!(parked.inodes.weight() <= 10 * INODE_BYTES as u64);
     }
 }
