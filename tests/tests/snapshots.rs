@@ -5,13 +5,14 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use yadokari_tests::instance::{Instance, binary};
 use yadokari_tests::stores::StoreKind;
 use yadokari_tests::tree::{self, Options, Tree};
 use yadokari_tests::user::User;
-use yadokari_tests::{on_every_store, process};
+use yadokari_tests::{is_long, on_every_store, process, usage};
 
 on_every_store! {
     a_snapshot_is_found_by_name_shows_the_home_as_it_was_and_is_restored_by_cp => restored;
@@ -21,6 +22,7 @@ on_every_store! {
     what_snapshots_hold_is_shown_apart_from_the_quota => apart;
     a_clone_has_everything_and_outlives_its_origin => cloned;
     an_exported_home_is_imported_exactly => exported;
+    many_snapshots_slow_nothing_down_and_take_little_memory => many;
 }
 
 const ALL: Options = Options { times: true, xattrs: true };
@@ -227,6 +229,57 @@ fn apart(store: StoreKind) -> Result<()> {
     instance.ok(&["home", "snapshot", "schedule", &user.name, "off"])?;
     ensure!(instance.json(&["home", "show", &user.name])?["scheduled"] == false, "not off");
     Ok(())
+}
+
+/// The same work with none and with all of them; the figures are printed, and judged by readers.
+fn many(store: StoreKind) -> Result<()> {
+    let count = if is_long() { 1000 } else { 40 };
+    let mut instance = Instance::start(store)?;
+    let user = instance.user()?;
+    let work = || -> Result<Duration> {
+        let started = Instant::now();
+        user.sh(
+            "mkdir w; for i in $(seq 500); do echo $i > w/$i; done; sync w; ls -l w | tail -1; \
+             cat w/* | tail -1; for i in $(seq 30); do echo $i >> log; sync log; done; rm -r w",
+        )?;
+        Ok(started.elapsed())
+    };
+    work()?;
+    let before = work()?;
+    let started = Instant::now();
+    for number in 0..count {
+        fs::write(user.home.join("state"), number.to_string())?;
+        fs::write(user.home.join(format!("file{}", number % 20)), number.to_string())?;
+        instance.ok(&["home", "snapshot", "create", &user.name, &format!("s{number}")])?;
+    }
+    eprintln!("{count} snapshots in {:?}", started.elapsed());
+    eprintln!("work: {before:?} without, {:?} with them", work()?);
+    usage::stays_within_bounds(&instance, "with many snapshots")?;
+    instance.kill9();
+    instance.restart()?;
+    let started = Instant::now();
+    let first = fs::read_to_string(user.home.join("state"))?;
+    eprintln!("first look after a start: {:?}", started.elapsed());
+    ensure!(first == (count - 1).to_string(), "the home shows {first}");
+    let list = user.home.join(".snapshots");
+    ensure!(names(&list)?.len() == count, "{} snapshots are listed", names(&list)?.len());
+    for number in (0..count).step_by(count / 10) {
+        let state = fs::read_to_string(list.join(format!("s{number}/state")))?;
+        ensure!(state == number.to_string(), "snapshot {number} shows {state}");
+    }
+    eprintln!("work after a start: {:?}", work()?);
+    let started = Instant::now();
+    let removed = (0..count).step_by(4).take(100).map(|number| format!("s{number}"));
+    for name in removed.clone() {
+        instance.ok(&["home", "snapshot", "rm", &user.name, &name])?;
+    }
+    eprintln!("{} removed in {:?}", removed.clone().count(), started.elapsed());
+    ensure!(names(&list)?.len() == count - removed.count(), "not removed");
+    usage::stays_within_bounds(&instance, "with snapshots removed")?;
+    let started = Instant::now();
+    instance.fsck_is_clean()?;
+    eprintln!("fsck: {:?}", started.elapsed());
+    usage::stays_within_bounds(&instance, "after fsck")
 }
 
 fn cloned(store: StoreKind) -> Result<()> {

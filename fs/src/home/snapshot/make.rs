@@ -19,7 +19,7 @@ use crate::home::mutants::{self, Mutant};
 use crate::home::types::Ino;
 
 /// Snapshots of a home, of all origins: what its tables' manifest lists.
-pub const SNAPSHOTS_MAX: usize = 4096;
+pub const SNAPSHOTS_MAX: usize = 1024;
 
 /// A snapshot that the driver shall make.
 pub struct Wanted {

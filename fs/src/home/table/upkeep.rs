@@ -52,6 +52,20 @@ struct Inner {
     stopped: AtomicBool,
     writes: AtomicU64,
     kept: AtomicU32,
+    /// Held by the collection that runs: it reads a manifest for every kept moment, and two at a
+    /// time would delete the same objects.
+    collecting: tokio::sync::Mutex<()>,
+    /// Another one waits for its end.
+    waiting: AtomicBool,
+}
+
+/// The one collection that waits.
+struct Waiting<'a>(&'a AtomicBool);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 impl std::fmt::Debug for Inner {
@@ -79,6 +93,8 @@ impl Upkeep {
             stopped: AtomicBool::new(false),
             writes: AtomicU64::new(0),
             kept: AtomicU32::new(0),
+            collecting: tokio::sync::Mutex::new(()),
+            waiting: AtomicBool::new(false),
         });
         Self { inner, task: Mutex::new(None) }
     }
@@ -190,7 +206,14 @@ impl Inner {
         }
     }
 
+    /// Collects once, after the collection that runs. Where one waits already, that one does it.
     async fn collect(&self) {
+        if self.waiting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let waiting = Waiting(&self.waiting);
+        let _turn = self.collecting.lock().await;
+        drop(waiting);
         let each = GarbageCollectorDirectoryOptions {
             interval: None,
             min_age: MIN_AGE,
