@@ -102,6 +102,7 @@ fn of_home(kind: &ErrorKind) -> Exit {
         | ErrorKind::WouldBlock
         | ErrorKind::Newer(_)
         | ErrorKind::OwnedElsewhere(_)
+        | ErrorKind::TooManySnapshots(_)
         | ErrorKind::Fenced => Exit::Refused,
         ErrorKind::NotDir
         | ErrorKind::IsDir

@@ -255,6 +255,17 @@ fn many(store: StoreKind) -> Result<()> {
     eprintln!("{count} snapshots in {:?}", started.elapsed());
     eprintln!("work: {before:?} without, {:?} with them", work()?);
     usage::stays_within_bounds(&instance, "with many snapshots")?;
+    // The owner has a small share of them.
+    let program = instance.beside().join("yadokari");
+    fs::copy(binary(), &program)?;
+    let data = instance.data().display().to_string();
+    let refused = user.try_sh(&format!(
+        "{} --data {data} home snapshot create {} mine",
+        program.display(),
+        user.name
+    ))?;
+    let sentence = "there are 16 snapshots, as many as there may be: remove one";
+    ensure!(refused.code == 4 && refused.err.contains(sentence), "{refused:?}");
     instance.kill9();
     instance.restart()?;
     let started = Instant::now();

@@ -117,6 +117,9 @@ fn explain(home: &str, name: &str, error: &Error) -> Failure {
             Failure::usage(format!("a snapshot cannot be called {name:?}"))
                 .remedy("up to 64 letters, digits and _ - . + : that begin with a letter or digit")
         }
+        ErrorKind::TooManySnapshots(_) => {
+            Failure::refused(format!("home {home}: {error}")).remedy(list)
+        }
         _ => Failure::failed(format!("home {home}: {error}")),
     }
 }

@@ -24,7 +24,7 @@ pub fn errno(error: &Error) -> Errno {
         ErrorKind::NoAttribute => libc::ENODATA,
         ErrorKind::AttributeTooBig => libc::E2BIG,
         ErrorKind::OverQuota => libc::EDQUOT,
-        ErrorKind::NoSpace => libc::ENOSPC,
+        ErrorKind::NoSpace | ErrorKind::TooManySnapshots(_) => libc::ENOSPC,
         ErrorKind::WouldBlock => libc::EAGAIN,
         ErrorKind::Deadlock => libc::EDEADLK,
         ErrorKind::Closed

@@ -47,6 +47,9 @@ pub enum ErrorKind {
     /// The inode has as many links as it may have.
     #[error("too many links")]
     TooManyLinks,
+    /// The home, or its owner, has as many snapshots as it may have: so many.
+    #[error("there are {0} snapshots, as many as there may be: remove one")]
+    TooManySnapshots(usize),
     /// The file would be larger than files can be.
     #[error("the file would be too large")]
     FileTooLarge,

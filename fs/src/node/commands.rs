@@ -343,6 +343,7 @@ pub(super) fn failed(what: &str, error: &Error) -> Failure {
         | ErrorKind::Fenced
         | ErrorKind::OwnedElsewhere(_)
         | ErrorKind::Newer(_)
+        | ErrorKind::TooManySnapshots(_)
         | ErrorKind::NoSpace => FailureKind::Refused,
         ErrorKind::Invalid | ErrorKind::NameTooLong => FailureKind::Usage,
         _ => FailureKind::Failed,

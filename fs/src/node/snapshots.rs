@@ -23,11 +23,11 @@ pub const OWN_MAX: usize = 16;
 /// Makes a snapshot by command.
 ///
 /// # Errors
-/// As for [`Home::make_snapshot`]; `NoSpace` where the owner has made enough.
+/// As for [`Home::make_snapshot`]; `TooManySnapshots` where the owner has made enough.
 pub async fn create(home: &Home, name: Option<String>, master: bool) -> home::Result<SnapshotInfo> {
     let made = home.snapshots()?.iter().filter(|s| s.origin == Origin::Command).count();
     if !master && made >= OWN_MAX {
-        return Err(ErrorKind::NoSpace.into());
+        return Err(ErrorKind::TooManySnapshots(OWN_MAX).into());
     }
     let now: DateTime<Utc> = std::time::SystemTime::now().into();
     let name = name.unwrap_or_else(|| now.format("%Y-%m-%d_%H%M%S").to_string());

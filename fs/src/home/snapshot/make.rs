@@ -32,8 +32,8 @@ impl Home {
     /// Makes a snapshot of the home as it is now, with the data of all files.
     ///
     /// # Errors
-    /// `Exists`, `Invalid` or `NameTooLong` for the name, `NoSpace` beyond [`SNAPSHOTS_MAX`], and
-    /// those of `sync`. One that took too long may show later, whole.
+    /// `Exists`, `Invalid` or `NameTooLong` for the name, `TooManySnapshots` beyond
+    /// [`SNAPSHOTS_MAX`], and those of `sync`. One that took too long may show later, whole.
     pub async fn make_snapshot(&self, name: &str, origin: Origin) -> Result<SnapshotInfo> {
         check_name(name)?;
         let (core, name) = (self.core.arc(), name.to_owned());
@@ -52,7 +52,7 @@ impl Core {
                 return Err(ErrorKind::Exists.into());
             }
             if inner.all.len() >= SNAPSHOTS_MAX {
-                return Err(ErrorKind::NoSpace.into());
+                return Err(ErrorKind::TooManySnapshots(SNAPSHOTS_MAX).into());
             }
         }
         if !mutants::is(Mutant::SnapshotWithoutSync) {
