@@ -123,13 +123,33 @@ impl Core {
         let limit = self.shared.config.store_timeout;
         match tokio::time::timeout(limit, wait).await {
             Ok(result) => result,
-            Err(_elapsed) => Err(Error::unavailable(format_args!(
-                "home {}: no answer from the store in {} s{}",
-                self.name,
-                limit.as_secs(),
-                self.troubles.last().map(|t| format!(" ({t})")).unwrap_or_default()
-            ))),
+            Err(_elapsed) => {
+                self.log_standing();
+                Err(Error::unavailable(format_args!(
+                    "home {}: no answer from the store in {} s{}",
+                    self.name,
+                    limit.as_secs(),
+                    self.troubles.last().map(|t| format!(" ({t})")).unwrap_or_default()
+                )))
+            }
         }
+    }
+
+    /// Says how far the home's transactions are: what was waited for in vain.
+    fn log_standing(&self) {
+        let state = self.state.lock();
+        tracing::warn!(
+            home = %self.name,
+            owned = self.tenure.is_valid(),
+            running = state.txn.number,
+            written = state.written,
+            durable = self.durable.borrow().txn,
+            wanted = self.wanted.load(Ordering::Relaxed),
+            captures = state.flying.load(Ordering::Relaxed),
+            carrying = self.carrying.load(Ordering::Relaxed),
+            gate_closed = state.gate_closed,
+            "waited in vain"
+        );
     }
 
     /// Waits until this process may answer from the store and acknowledge changes.
