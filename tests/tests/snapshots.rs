@@ -239,7 +239,7 @@ fn many(store: StoreKind) -> Result<()> {
     let work = || -> Result<Duration> {
         let started = Instant::now();
         user.sh(
-            "mkdir w; for i in $(seq 500); do echo $i > w/$i; done; sync w; ls -l w | tail -1; \
+            "rm -rf w; mkdir w; for i in $(seq 500); do echo $i > w/$i; done; sync w; ls -l w | tail -1; \
              cat w/* | tail -1; for i in $(seq 30); do echo $i >> log; sync log; done; rm -r w",
         )?;
         Ok(started.elapsed())
