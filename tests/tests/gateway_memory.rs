@@ -103,10 +103,19 @@ fn pull(
 }
 
 /// Runs so many transfers at once; the most that was resident.
-fn crowd(registry: &Registry, digest: &str, shape: impl Fn(usize) -> Shape) -> Result<u64> {
+fn crowd(registry: &Registry, digest: &str, shape: fn(usize) -> Shape) -> Result<u64> {
     let pid = registry.pid(0).context("a process")?;
     let (at, client) = (registry.one(), Client::new(registry.one(), "ada"));
     let (all, over, most) = (Barrier::new(TRANSFERS), AtomicBool::new(false), AtomicU64::new(0));
+    let one = |n: usize| match shape(n) {
+        Shape::Push => push(&client, at, false, &all),
+        Shape::PushChunked => push(&client, at, true, &all),
+        Shape::Pull => pull(&client, at, digest, None, MOVED_BYTES, &all),
+        Shape::PullRange => pull(&client, at, digest, Some(n << 20), MOVED_BYTES, &all),
+        Shape::PullSlow => pull(&client, at, digest, None, SLOW_BYTES, &all),
+    };
+    // Who fails must not leave the others waiting.
+    let or_wait = |n| one(n).inspect_err(|_| drop(all.wait()));
     std::thread::scope(|scope| {
         let watching = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -115,15 +124,7 @@ fn crowd(registry: &Registry, digest: &str, shape: impl Fn(usize) -> Shape) -> R
             }
             anyhow::Ok(())
         });
-        let one = |n: usize| match shape(n) {
-            Shape::Push => push(&client, at, false, &all),
-            Shape::PushChunked => push(&client, at, true, &all),
-            Shape::Pull => pull(&client, at, digest, None, MOVED_BYTES, &all),
-            Shape::PullRange => pull(&client, at, digest, Some(n << 20), MOVED_BYTES, &all),
-            Shape::PullSlow => pull(&client, at, digest, None, SLOW_BYTES, &all),
-        };
-        // Who fails must not leave the others waiting.
-        let or_wait = |n| one(n).inspect_err(|_| drop(all.wait()));
+        let or_wait = &or_wait;
         let running: Vec<_> = (0..TRANSFERS).map(|n| scope.spawn(move || or_wait(n))).collect();
         let ended: Vec<_> = running.into_iter().map(|handle| handle.join()).collect();
         over.store(true, Ordering::Relaxed);
