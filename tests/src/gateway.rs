@@ -43,6 +43,8 @@ pub struct Options {
     pub stall_seconds: Option<u64>,
     /// Requests of one caller at the same time.
     pub requests_max: Option<usize>,
+    /// On which port a process listens; any when not said.
+    pub listen: Option<u16>,
     /// More lines of the section `gateway` (of processes alone).
     pub lines: Vec<String>,
     /// Both gateways in this process whatever the store, the first with its store behind this;
@@ -348,8 +350,9 @@ impl Registry {
 
     fn toml(&self) -> String {
         use std::fmt::Write;
-        let mut text = format!("store = {:?}\n[gateway]\nlisten = \"127.0.0.1:0\"\n", self.store);
         let options = &self.options;
+        let (store, port) = (&self.store, options.listen.unwrap_or(0));
+        let mut text = format!("store = {store:?}\n[gateway]\nlisten = \"127.0.0.1:{port}\"\n");
         let _ = writeln!(text, "sparse = {}", options.sparse);
         if let Some(bytes) = options.quota {
             let _ = writeln!(text, "quota = \"{bytes}\"");

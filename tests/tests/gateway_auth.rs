@@ -246,6 +246,35 @@ fn a_renewed_certificate_is_used_without_a_restart() -> Result<()> {
 }
 
 #[test]
+fn podman_trusts_the_authority_in_its_folder_of_certificates_and_no_other() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    certificates(dir.path())?;
+    let lines = vec![format!(
+        "tls_certificate = {:?}\ntls_key = {:?}",
+        dir.path().join("cert.pem").display().to_string(),
+        dir.path().join("key.pem").display().to_string()
+    )];
+    let registry = Registry::process(StoreKind::File, Options { lines, ..Options::default() })?;
+    let script = format!(
+        "set -e; cd {home}; export REGISTRY_AUTH_FILE=$PWD/auth.json HOME=$PWD\n\
+         mkdir root run certs tree; cp {dir}/ca.pem certs/ca.crt; echo hello > tree/hello\n\
+         p() {{ podman --root $PWD/root --runroot $PWD/run --storage-driver vfs \"$@\"; }}\n\
+         login() {{ echo {secret} | p login -u ada --password-stdin \"$@\" {at}; }}\n\
+         if login 2> said; then exit 1; fi; grep -q certificate said\n\
+         login --cert-dir certs\n\
+         tar -C tree -cf tree.tar .; p import -q tree.tar localhost/app\n\
+         p push -q --cert-dir certs localhost/app {at}/ada/app:1\n\
+         p rmi -af > /dev/null; p pull -q --cert-dir certs {at}/ada/app:1\n\
+         if p pull -q {at}/ada/app:1 2> said; then exit 1; fi; grep -q certificate said\n",
+        home = registry.scratch().display(),
+        dir = dir.path().display(),
+        secret = password("ada"),
+        at = registry.one(),
+    );
+    process::sh(&script).map(|_| ())
+}
+
+#[test]
 fn a_program_works_with_a_token_below_its_scopes_until_it_is_removed() -> Result<()> {
     let registry = with(String::new())?;
     let ada = Client::new(registry.one(), "ada");

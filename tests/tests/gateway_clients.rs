@@ -16,6 +16,7 @@ on_every_store! {
     an_image_of_forty_layers_goes_up_and_comes_down => forty_layers;
     crane_pushes_lists_and_copies => crane;
     regctl_attaches_artifacts_and_finds_them => regctl;
+    regctl_goes_on_when_a_gateway_dies_under_its_push => regctl_resumes;
     curl_uploads_resumes_and_reads_ranges => curl;
     clients_behind_nginx_see_its_address_alone => nginx;
 }
@@ -240,6 +241,30 @@ fn regctl(kind: StoreKind) -> Result<()> {
     let lines: Vec<&str> = said.lines().collect();
     ensure!(lines.iter().filter(|line| **line == "2").count() == 2, "{said}");
     ensure!(lines.contains(&"1") && lines.contains(&"sbom"), "{said}");
+    registry.is_consistent()
+}
+
+fn regctl_resumes(kind: StoreKind) -> Result<()> {
+    // The gateway that comes back is where the client knows it.
+    let listen = Some(free_port()?);
+    let mut registry = Registry::process(kind, Options { listen, ..Options::default() })?;
+    let prepare = Shell { registry: &registry, second: 0 };
+    prepare.ok("regctl registry set --tls disabled --blob-chunk 100000 --blob-max 200000 \\
+             --req-per-sec 20 $R
+         echo $SECRET | regctl registry login -u ada --pass-stdin $R
+         head -c 6000000 /dev/urandom > large")?;
+    let mut push = prepare.command("regctl blob put $R/ada/app < large > digest");
+    let mut push = push.stderr(std::process::Stdio::null()).spawn()?;
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let early = push.try_wait()?;
+    registry.kill(0);
+    registry.restart(0)?;
+    let ended = push.wait()?;
+    ensure!(early.is_none(), "the push was over before the gateway died");
+    ensure!(ended.success(), "regctl gave up: {}", registry.log_tail());
+    let shell = Shell { registry: &registry, second: 0 };
+    shell.ok("test $(cat digest) = sha256:$(sha256sum < large | cut -d' ' -f1)
+         regctl blob get $R/ada/app $(cat digest) | cmp - large")?;
     registry.is_consistent()
 }
 

@@ -12,7 +12,7 @@ use object_store::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use yadokari_store::head::{HEAD_BYTES_MAX, HeadError, HeadVersion};
-use yadokari_store::head::{create_head, find_head, swap_head};
+use yadokari_store::head::{create_head, find_head, swap_head, write_head_lazily};
 
 use crate::error::{CatalogError, Result};
 use crate::log::Writer;
@@ -90,14 +90,45 @@ pub(crate) async fn swap<T>(
 where
     T: Serialize + DeserializeOwned + Clone,
 {
+    swap_or_lose(meta, writer, path, known, (value, bytes), false).await
+}
+
+/// The same for a value that a machine which loses power may lose: then the one before it is
+/// there again, or none.
+pub(crate) async fn swap_lazily<T>(
+    meta: &dyn ObjectStore,
+    writer: &Writer,
+    path: &Path,
+    known: Option<&Cell<T>>,
+    value: T,
+    bytes: Bytes,
+) -> Result<Swapped<T>>
+where
+    T: Serialize + DeserializeOwned + Clone,
+{
+    swap_or_lose(meta, writer, path, known, (value, bytes), true).await
+}
+
+async fn swap_or_lose<T>(
+    meta: &dyn ObjectStore,
+    writer: &Writer,
+    path: &Path,
+    known: Option<&Cell<T>>,
+    (value, bytes): (T, Bytes),
+    lazily: bool,
+) -> Result<Swapped<T>>
+where
+    T: Serialize + DeserializeOwned + Clone,
+{
     let (write, data) = encode(writer, &value, &bytes)?;
     let start = tokio::time::Instant::now();
     let mut pause = PAUSE_FIRST;
     loop {
         let put = async {
-            match known {
+            match known.map(|known| &known.version) {
+                version if lazily => write_head_lazily(meta, path, version, &data).await,
                 None => create_head(meta, path, &data).await,
-                Some(known) => swap_head(meta, path, &known.version, &data).await,
+                Some(version) => swap_head(meta, path, version, &data).await,
             }
         };
         let error = match tokio::time::timeout(writer.request_time, put).await {

@@ -55,7 +55,7 @@ impl Catalog {
     }
 
     /// Holds bytes for an upload, at least `needed` of them in all and `wanted` if they fit.
-    /// Gives how many it holds then.
+    /// Gives how many it holds then; where there is no limit nothing is written down.
     pub(crate) async fn reserve(
         &self,
         owner: &OwnerName,
@@ -65,6 +65,12 @@ impl Catalog {
     ) -> Result<u64> {
         let (name, u) = (owner.clone(), upload.clone());
         let default = self.inner.options.default_quota;
+        let ledger = self.ledger(owner.as_str());
+        let is_limited = |ledger: &Ledger| limit(ledger.quota, default).is_some();
+        if !ledger.look(self.age_max(), is_limited).await? {
+            // Should there be a limit before it ends, its end is charged or refused as a whole.
+            return Ok(wanted.max(needed));
+        }
         let decide = move |ledger: &Ledger, moment: Moment| {
             let held = ledger.reserved_by(&u);
             if held >= needed {
@@ -79,8 +85,7 @@ impl Catalog {
             let op = LedgerOp::Reserve { u: u.clone(), n, t: moment.now_ms };
             Ok(Decided { ops: vec![op], answer: n })
         };
-        let held = self.ledger(owner.as_str()).change(&self.inner.writer, decide).await?;
-        Ok(held.answer)
+        Ok(ledger.change(&self.inner.writer, decide).await?.answer)
     }
 
     /// Gives back what an upload holds.

@@ -18,7 +18,7 @@ mod write;
 
 use crate::error::{Detail, StoreError};
 use crate::store::Usage;
-use crate::{BlockingPool, UseReserve};
+use crate::{BlockingPool, NameLater, UseReserve};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -108,7 +108,7 @@ impl FileStore {
     }
 
     fn writer<'a>(&'a self, location: &'a Path) -> Writer<'a> {
-        Writer { root: &self.root, class: self.class, location }
+        Writer { root: &self.root, class: self.class, location, name_later: false }
     }
 }
 
@@ -122,8 +122,10 @@ impl ObjectStore for FileStore {
     ) -> Result<PutResult> {
         let location = location.clone();
         let class = if UseReserve::is_in(&opts) { Class::Meta } else { self.class };
+        let name_later = NameLater::is_in(&opts);
         let put = move |this: &FileStore| {
-            Writer { class, ..this.writer(&location) }.put(&payload, &opts.mode, &opts.attributes)
+            let writer = Writer { class, name_later, ..this.writer(&location) };
+            writer.put(&payload, &opts.mode, &opts.attributes)
         };
         self.hop(put).await
     }

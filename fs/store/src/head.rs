@@ -11,11 +11,13 @@
 //! What the content means is the caller's business. Wrap the store in `RetryStore` to have an
 //! answer that was lost told apart from a swap that somebody else won.
 
+use crate::NameLater;
 use crate::error::{Kind, kind};
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion,
+    GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    UpdateVersion,
 };
 
 const MAGIC: &[u8; 4] = b"YHD1";
@@ -121,7 +123,7 @@ pub async fn create_head(
     path: &Path,
     data: &[u8],
 ) -> Result<HeadVersion, HeadError> {
-    put(store, path, data, PutMode::Create).await
+    put(store, path, data, PutMode::Create.into()).await
 }
 
 /// Replaces the state that was read as `version`; `Conflict` when it is no longer that one.
@@ -131,18 +133,30 @@ pub async fn swap_head(
     version: &HeadVersion,
     data: &[u8],
 ) -> Result<HeadVersion, HeadError> {
-    put(store, path, data, PutMode::Update(version.0.clone())).await
+    put(store, path, data, PutMode::Update(version.0.clone()).into()).await
+}
+
+/// [`create_head`] or, with a version, [`swap_head`], whose name may reach the medium later.
+pub async fn write_head_lazily(
+    store: &dyn ObjectStore,
+    path: &Path,
+    version: Option<&HeadVersion>,
+    data: &[u8],
+) -> Result<HeadVersion, HeadError> {
+    let mode = version.map_or(PutMode::Create, |version| PutMode::Update(version.0.clone()));
+    let extensions = NameLater::extensions();
+    put(store, path, data, PutOptions { mode, extensions, ..PutOptions::default() }).await
 }
 
 async fn put(
     store: &dyn ObjectStore,
     path: &Path,
     data: &[u8],
-    mode: PutMode,
+    options: PutOptions,
 ) -> Result<HeadVersion, HeadError> {
     assert!(data.len() <= HEAD_BYTES_MAX, "a head of {} bytes: {path}", data.len());
     let payload = PutPayload::from(seal(data));
-    let result = store.put_opts(path, payload, mode.into()).await;
+    let result = store.put_opts(path, payload, options).await;
     let done = result.map_err(|e| error(path, "written", e))?;
     Ok(HeadVersion(done.into()))
 }

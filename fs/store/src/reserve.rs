@@ -1,4 +1,5 @@
-//! A put that may go through on a medium that is full.
+//! What a put may be told beside its mode: that it may go through on a medium that is full, and
+//! that its name may reach the medium later.
 //!
 //! Data fails with `NoSpace` on a full medium, metadata goes on from what is kept for it. Some
 //! data must pass as well, because without it no space would ever come back: what a cleaner
@@ -21,5 +22,25 @@ impl UseReserve {
     /// Whether these options say so.
     pub fn is_in(options: &PutOptions) -> bool {
         options.extensions.get::<UseReserve>().is_some()
+    }
+}
+
+/// In the extensions of a put: everybody sees it at once, and it survives the end of the process,
+/// but when the machine loses power, what was there before may be there again. For what is of no
+/// worth by itself, like how far an upload is; saves a sync where names are synced one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameLater;
+
+impl NameLater {
+    /// Extensions that say so.
+    pub fn extensions() -> Extensions {
+        let mut extensions = Extensions::new();
+        extensions.insert(NameLater);
+        extensions
+    }
+
+    /// Whether these options say so.
+    pub fn is_in(options: &PutOptions) -> bool {
+        options.extensions.get::<NameLater>().is_some()
     }
 }

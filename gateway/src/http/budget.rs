@@ -75,11 +75,6 @@ impl Share {
         self.permit.num_permits() * UNIT_BYTES
     }
 
-    /// Joins another share of the same budget.
-    pub fn merge(&mut self, other: Self) {
-        self.permit.merge(other.permit);
-    }
-
     /// Content that gives the share back when the last of it has been sent.
     #[must_use]
     pub fn guard(self, bytes: Bytes) -> Bytes {

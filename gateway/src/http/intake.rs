@@ -42,38 +42,57 @@ pub enum BodyError {
     TooLong(u64),
 }
 
-/// Bytes that came in, as they came, with the budget they hold.
+/// Bytes that came in, copied into blocks, each with the budget that it holds.
+///
+/// Copied, because hyper gives ends of its read buffers, and each end would keep a whole buffer:
+/// several times what it holds. Blocks have few sizes, so that a freed one is taken again.
 #[derive(Debug, Default)]
 struct Part {
-    /// In order; never empty pieces.
-    chunks: Vec<Bytes>,
+    /// In order; never empty ones.
+    full: Vec<Bytes>,
+    open: BytesMut,
+    /// What the open block holds.
+    share: Option<Share>,
     /// How many bytes.
     len: usize,
-    shares: Option<Share>,
+    /// How many there is room for in all blocks.
+    room: usize,
 }
 
 impl Part {
-    fn covered(&self) -> usize {
-        PIECE_BYTES_MIN + self.shares.as_ref().map_or(0, Share::bytes)
+    fn holds_budget(&self) -> bool {
+        self.room > PIECE_BYTES_MIN
     }
 
-    /// In one piece, as the store wants it. Chunks go as they are copied, so that no part is in
-    /// memory twice.
-    fn joined(mut self) -> Bytes {
-        let bytes = match self.chunks.len() {
-            1 => self.chunks.swap_remove(0),
-            _ => {
-                let mut all = BytesMut::with_capacity(self.len);
-                for chunk in self.chunks {
-                    all.extend_from_slice(&chunk);
-                }
-                all.freeze()
-            }
-        };
-        match self.shares {
-            Some(shares) => shares.guard(bytes),
-            None => bytes,
+    /// Takes as much as the open block has room for.
+    fn fill(&mut self, from: &mut Bytes) {
+        let fits = from.len().min(self.room - self.len);
+        self.open.extend_from_slice(&from.split_to(fits));
+        self.len += fits;
+    }
+
+    /// Begins another block; the one before is full.
+    fn extend(&mut self, bytes: usize, share: Option<Share>) {
+        self.close();
+        self.open = BytesMut::with_capacity(bytes);
+        self.share = share;
+        self.room += bytes;
+    }
+
+    fn close(&mut self) {
+        let bytes = std::mem::take(&mut self.open).freeze();
+        let share = self.share.take();
+        if !bytes.is_empty() {
+            self.full.push(match share {
+                Some(share) => share.guard(bytes),
+                None => bytes,
+            });
         }
+    }
+
+    fn into_blocks(mut self) -> Vec<Bytes> {
+        self.close();
+        self.full
     }
 }
 
@@ -125,17 +144,17 @@ impl Intake {
         self.body
     }
 
-    /// The next part, never empty; `None` at the end.
+    /// The next part, in blocks, never empty; `None` at the end.
     ///
     /// # Errors
     /// When the body ended too early; every byte before that was given on.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+    pub async fn next(&mut self) -> Result<Option<Vec<Bytes>>, BodyError> {
         let mut part = Part::default();
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
         loop {
-            let chunk = match self.left.take() {
+            let mut chunk = match self.left.take() {
                 Some(chunk) => chunk,
                 None if self.ended => break,
                 None => match self.chunk(&part).await {
@@ -148,37 +167,36 @@ impl Intake {
                     }
                 },
             };
-            if part.len > 0 && !self.has_room(&mut part, chunk.len()).await {
+            part.fill(&mut chunk);
+            while !chunk.is_empty() && self.extend(&mut part).await {
+                part.fill(&mut chunk);
+            }
+            if !chunk.is_empty() {
                 self.left = Some(chunk);
                 break;
             }
-            part.len += chunk.len();
-            part.chunks.push(chunk);
-            if part.len >= PART_BYTES_MAX {
-                break;
-            }
         }
-        Ok((part.len > 0).then(|| part.joined()))
+        Ok((part.len > 0).then(|| part.into_blocks()))
     }
 
-    /// Takes more budget when the part needs it; false when the part should be given on.
-    async fn has_room(&self, part: &mut Part, more: usize) -> bool {
-        if part.len + more > PART_BYTES_MAX {
+    /// Gives the part one more block; false when it should be given on.
+    async fn extend(&self, part: &mut Part) -> bool {
+        if part.room == 0 {
+            part.extend(PIECE_BYTES_MIN, None);
+            return true;
+        }
+        let wanted = STEP_BYTES.min(PART_BYTES_MAX - part.room);
+        if wanted == 0 {
             return false;
         }
-        while part.len + more > part.covered() {
-            let mut share = self.budget.try_take(STEP_BYTES);
-            if share.is_none() && part.len < STEP_BYTES {
-                // Worth a moment: tiny parts cost the store more than waiting costs the client.
-                tokio::time::sleep(PRESSURE_WAIT).await;
-                share = self.budget.try_take(STEP_BYTES);
-            }
-            let Some(share) = share else { return false };
-            match &mut part.shares {
-                Some(shares) => shares.merge(share),
-                None => part.shares = Some(share),
-            }
+        let mut share = self.budget.try_take(wanted);
+        if share.is_none() && part.len < STEP_BYTES {
+            // Worth a moment: tiny parts cost the store more than waiting costs the client.
+            tokio::time::sleep(PRESSURE_WAIT).await;
+            share = self.budget.try_take(wanted);
         }
+        let Some(share) = share else { return false };
+        part.extend(share.bytes().min(wanted), Some(share));
         true
     }
 
@@ -187,7 +205,7 @@ impl Intake {
         let deadline = Instant::now() + self.stall;
         loop {
             // A large part of a slow client must not sit on budget that others wait for.
-            let patience = if part.shares.is_some() { LINGER } else { self.stall };
+            let patience = if part.holds_budget() { LINGER } else { self.stall };
             let until = deadline.min(Instant::now() + patience);
             match tokio::time::timeout_at(until, self.body.frame()).await {
                 Ok(None) => {

@@ -80,12 +80,12 @@ impl Source {
     pub async fn small(&mut self) -> Result<Bytes, Failure> {
         let mut all = BytesMut::new();
         while let Some(part) = self.next().await? {
-            all.extend_from_slice(&part);
+            part.iter().for_each(|block| all.extend_from_slice(block));
         }
         Ok(all.freeze())
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    async fn next(&mut self) -> Result<Option<Vec<Bytes>>, Failure> {
         let Some(intake) = &mut self.intake else { return Ok(None) };
         match intake.next().await {
             Ok(part) => Ok(part),
@@ -108,8 +108,11 @@ impl Source {
         loop {
             match self.next().await {
                 Ok(Some(part)) => {
-                    self.received.inc_by(part.len() as u64);
-                    writer.write(part).await.map_err(|error| explain(About::Upload, error))?;
+                    self.received.inc_by(part.iter().map(|block| block.len() as u64).sum());
+                    writer
+                        .write_blocks(part)
+                        .await
+                        .map_err(|error| explain(About::Upload, error))?;
                 }
                 Ok(None) => break,
                 Err(failure) => return Ok(Poured { writer, broken: Some(failure) }),

@@ -92,21 +92,27 @@ impl Blobs {
     /// Makes sure that a blob stays: its length, or None if it is gone or never was. Behind an
     /// intent.
     pub(crate) async fn revive(&self, digest: &Digest) -> Result<Option<u64>> {
+        Ok(self.revived(digest).await?.map(|cell| cell.value.size))
+    }
+
+    /// The same, and its record then.
+    pub(crate) async fn revived(&self, digest: &Digest) -> Result<Option<Cell<Record>>> {
         let path = record_path(digest);
         let decide = |known: Option<&Cell<Record>>| {
             Ok(match known {
-                None => (Next::Keep, None),
+                None => (Next::Keep, false),
                 Some(cell) => match cell.value.life {
-                    Life::Gone => (Next::Keep, None),
-                    Life::Live => (Next::Keep, Some(cell.value.size)),
+                    Life::Gone => (Next::Keep, false),
+                    Life::Live => (Next::Keep, true),
                     Life::Condemned { .. } => {
                         let live = Record { life: Life::Live, ..cell.value.clone() };
-                        (Next::Swap(live, cell.bytes.clone()), Some(cell.value.size))
+                        (Next::Swap(live, cell.bytes.clone()), true)
                     }
                 },
             })
         };
-        Ok(cell::update(&*self.meta, &self.writer, &path, decide).await?.0)
+        let (is_live, now) = cell::update(&*self.meta, &self.writer, &path, decide).await?;
+        Ok(now.filter(|_| is_live))
     }
 
     /// Makes sure that a small blob is there. Behind an intent, its digest verified.

@@ -1,14 +1,15 @@
 //! Ending a session: its parts become a blob, without copying a byte.
 //!
-//! 1. *Intent* in the owner's ledger: charged or refused, in exchange for what was reserved.
-//! 2. The blob's *record* is read. If the blob is there it is revived and the parts are surplus.
-//! 3. Otherwise the session's head is swapped to *closing*, and then the record, in the state
-//!    that was read before, to one that names the parts.
+//! 1. The blob's *record* is read. Unless the blob is there, the session's head is swapped to
+//!    *closing* behind that look. Beside it:
+//! 2. *Intent* in the owner's ledger: charged or refused, in exchange for what was reserved.
+//! 3. The record, in the state that was read, is swapped to one that names the parts; or the blob
+//!    that is there is revived, and the parts are surplus.
 //! 4. The blob is *linked* in the repository, the session cleared away.
 //!
 //! Whoever ends a session that expired while closing swaps its head to *ended* first and then
-//! the record, to whatever it was. So either step 3 finds the session ended, or its swap of the
-//! record loses and it looks at the session again, or the record names the parts and they stay.
+//! the record, to whatever it was. So either step 1 finds the session ended, or the swap of the
+//! record loses and the session is looked at again, or the record names the parts and they stay.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -29,6 +30,25 @@ use crate::types::BlobInfo;
 /// Pieces that are read for a second hash.
 const PIECE_BYTES: u64 = 1 << 20;
 
+/// What the first look at a blob's record came to.
+enum Looked {
+    /// The blob is there.
+    There,
+    /// It is not; the session is closing, and the record was in this state.
+    Closing(Option<Cell<Record>>),
+}
+
+/// A session on its way to its end.
+struct Closer {
+    catalog: Catalog,
+    id: UploadId,
+    /// Its head now.
+    cell: Cell<Session>,
+    /// What its head becomes.
+    closing: Session,
+    digest: Digest,
+}
+
 /// Ends a session. `closing` is what its head becomes; `cell` what it is.
 pub(super) async fn finish(
     catalog: Catalog,
@@ -37,66 +57,109 @@ pub(super) async fn finish(
     closing: Session,
     digest: Digest,
 ) -> Result<BlobInfo> {
+    let mut closer = Closer { catalog, id, cell, closing, digest };
     Catalog::detached(async move {
-        let info = BlobInfo { digest, size: closing.parts.bytes() };
-        let mut cell = cell;
         for _ in 0..RACES_MAX {
-            let digests = vec![(digest, info.size)];
-            let intended =
-                catalog.intend(IntentKind::Link, &closing.repo, digests, Some(&id)).await?;
-            let record = record(&catalog, &id, &mut cell, &closing, &digest);
-            let (intended, recorded) = catalog.behind(intended, record).await?;
-            if catalog.link(intended, info).await? {
-                if let Err(error) = catalog.clear_closed(&id, &closing, recorded).await {
-                    tracing::debug!(%error, %id, "an ended session stays until it expires");
-                }
+            if let Some(info) = closer.close().await? {
                 return Ok(info);
             }
         }
-        Err(CatalogError::busy("ending", session_path(&id)))
+        Err(CatalogError::busy("ending", session_path(&closer.id)))
     })
     .await
 }
 
-/// Makes the blob live: true if by these parts, false if it was there already.
-async fn record(
-    catalog: &Catalog,
-    id: &UploadId,
-    cell: &mut Cell<Session>,
-    closing: &Session,
-    digest: &Digest,
-) -> Result<bool> {
-    let blobs = &catalog.inner.blobs;
-    let (meta, writer) = (&*catalog.inner.store.meta, &catalog.inner.writer);
-    let path = session_path(id);
-    loop {
-        let known = blobs.record(digest).await?;
-        if let Some(there) = known.as_ref().filter(|known| !known.value.is_gone()) {
-            if there.value.size != closing.parts.bytes() {
-                return Err(CatalogError::corrupt(record_path(digest), "it has another length"));
+impl Closer {
+    /// One try; `None` when somebody else finished the intent.
+    async fn close(&mut self) -> Result<Option<BlobInfo>> {
+        let (catalog, id, digest) = (self.catalog.clone(), self.id.clone(), self.digest);
+        let info = BlobInfo { digest, size: self.closing.parts.bytes() };
+        let before = self.cell.clone();
+        let repo = self.closing.repo.clone();
+        let intend = catalog.intend(IntentKind::Link, &repo, vec![(digest, info.size)], Some(&id));
+        let (intended, looked) = futures::join!(intend, self.look());
+        let intended = match intended {
+            Ok(intended) => intended,
+            Err(error) => {
+                if matches!(looked, Ok(Looked::Closing(_))) {
+                    self.reopen(before).await;
+                }
+                return Err(error);
             }
-            let is_ours = there.value.parts.as_ref() == Some(&closing.parts);
-            if blobs.revive(digest).await?.is_some() {
-                return Ok(is_ours);
-            }
-            continue;
+        };
+        let recorded = async { self.record(looked?).await };
+        let (intended, recorded) = catalog.behind(intended, recorded).await?;
+        if !catalog.link(intended, info).await? {
+            return Ok(None);
+        }
+        if let Err(error) = catalog.clear_closed(&id, &self.closing, recorded).await {
+            tracing::debug!(%error, %id, "an ended session stays until it expires");
+        }
+        Ok(Some(info))
+    }
+
+    /// Looks whether the blob is there, and swaps the head to closing if it is not.
+    async fn look(&mut self) -> Result<Looked> {
+        let known = self.catalog.inner.blobs.record(&self.digest).await?;
+        if known.as_ref().is_some_and(|known| !known.value.is_gone()) {
+            return Ok(Looked::There);
         }
         // By these very parts once, and they are gone or going.
         let was_ours = |known: &Cell<Record>| {
-            known.value.parts.as_ref().is_some_and(|parts| parts.upload == *id)
+            known.value.parts.as_ref().is_some_and(|parts| parts.upload == self.id)
         };
         if known.as_ref().is_some_and(was_ours) {
-            return Err(session::lost(id, None));
+            return Err(session::lost(&self.id, None));
         }
         // Behind the look at the record, whether this is the first time or not.
-        match cell::swap(meta, writer, &path, Some(cell), closing.clone(), Bytes::new()).await? {
-            Swapped::Done(now) => *cell = now,
-            Swapped::Lost(now) => return Err(session::lost(id, now.as_ref())),
+        let (meta, writer) = (&*self.catalog.inner.store.meta, &self.catalog.inner.writer);
+        let (path, closing) = (session_path(&self.id), self.closing.clone());
+        match cell::swap(meta, writer, &path, Some(&self.cell), closing, Bytes::new()).await? {
+            Swapped::Done(now) => self.cell = now,
+            Swapped::Lost(now) => return Err(session::lost(&self.id, now.as_ref())),
         }
-        let size = closing.parts.bytes();
-        let live = Record { life: Life::Live, size, parts: Some(closing.parts.clone()) };
-        if let Swapped::Done(_) = blobs.swap(digest, known.as_ref(), live, Bytes::new()).await? {
-            return Ok(true);
+        Ok(Looked::Closing(known))
+    }
+
+    /// Makes the blob live, behind the intent: true if by these parts, false if it was there.
+    async fn record(&mut self, looked: Looked) -> Result<bool> {
+        let mut looked = looked;
+        loop {
+            let (blobs, parts) = (&self.catalog.inner.blobs, &self.closing.parts);
+            match looked {
+                Looked::There => {
+                    if let Some(there) = blobs.revived(&self.digest).await? {
+                        if there.value.size != parts.bytes() {
+                            let path = record_path(&self.digest);
+                            return Err(CatalogError::corrupt(path, "it has another length"));
+                        }
+                        return Ok(there.value.parts.as_ref() == Some(parts));
+                    }
+                }
+                Looked::Closing(known) => {
+                    let (size, parts) = (parts.bytes(), Some(parts.clone()));
+                    let live = Record { life: Life::Live, size, parts };
+                    let swap = blobs.swap(&self.digest, known.as_ref(), live, Bytes::new());
+                    if let Swapped::Done(_) = swap.await? {
+                        return Ok(true);
+                    }
+                }
+            }
+            looked = self.look().await?;
+        }
+    }
+
+    /// The intent was refused: the session is as it was, if nobody touched it meanwhile.
+    async fn reopen(&mut self, before: Cell<Session>) {
+        if before.value.stage != Stage::Open {
+            return;
+        }
+        let (meta, writer) = (&*self.catalog.inner.store.meta, &self.catalog.inner.writer);
+        let (path, id) = (session_path(&self.id), &self.id);
+        let known = Some(&self.cell);
+        if let Err(error) = cell::swap(meta, writer, &path, known, before.value, before.bytes).await
+        {
+            tracing::debug!(%error, %id, "a session whose end was refused stays closing");
         }
     }
 }

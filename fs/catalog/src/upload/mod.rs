@@ -113,7 +113,7 @@ impl Catalog {
         }
         let (meta, writer) = (&*self.inner.store.meta, &self.inner.writer);
         let path = session_path(id);
-        match cell::swap(meta, writer, &path, None, session, Bytes::new()).await? {
+        match cell::swap_lazily(meta, writer, &path, None, session, Bytes::new()).await? {
             Swapped::Done(cell) => Ok(Upload { catalog: self.clone(), id: id.clone(), cell }),
             Swapped::Lost(_) => Err(CatalogError::busy("beginning", path)),
         }

@@ -111,30 +111,42 @@ impl UploadWriter {
     /// `OverQuota`; `WrongOffset` if another writer was quicker; what the store says. After an
     /// error the writer is of no more use; the session stands where it last was durable.
     pub async fn write(&mut self, part: Bytes) -> Result<()> {
-        if part.is_empty() {
+        self.write_blocks(vec![part]).await
+    }
+
+    /// The same for a part that lies in several blocks.
+    ///
+    /// # Errors
+    /// As `write`.
+    pub async fn write_blocks(&mut self, part: Vec<Bytes>) -> Result<()> {
+        let mut part: PutPayload = part.into_iter().filter(|block| !block.is_empty()).collect();
+        let len = part.content_length();
+        if len == 0 {
             return Ok(());
         }
         self.hash(part.clone()).await?;
-        self.position += part.len() as u64;
-        if self.tail.len() + part.len() <= INLINE_BYTES_MAX {
-            self.tail.extend_from_slice(&part);
+        self.position += len as u64;
+        if self.tail.len() + len <= INLINE_BYTES_MAX {
+            part.iter().for_each(|block| self.tail.extend_from_slice(block));
             return Ok(());
         }
-        let tail = self.tail.split().freeze();
-        let chunks = [tail, part].into_iter().filter(|bytes| !bytes.is_empty());
-        self.store(chunks.collect()).await
+        if !self.tail.is_empty() {
+            let tail = self.tail.split().freeze();
+            part = std::iter::once(&tail).chain(&part).cloned().collect();
+        }
+        self.store(part).await
     }
 
-    async fn hash(&mut self, part: Bytes) -> Result<()> {
+    async fn hash(&mut self, part: PutPayload) -> Result<()> {
         let lost = || CatalogError::Invalid("a writer is of no use after an error");
         let mut hasher = self.hasher.take().ok_or_else(lost)?;
-        if part.len() <= HASH_HERE_BYTES {
-            hasher.update(&part);
+        if part.content_length() <= HASH_HERE_BYTES {
+            part.iter().for_each(|block| hasher.update(block));
             self.hasher = Some(hasher);
             return Ok(());
         }
         let run = self.upload.catalog.compute(move || {
-            hasher.update(&part);
+            part.iter().for_each(|block| hasher.update(block));
             hasher
         });
         let hasher = run.await.map_err(|_| CatalogError::busy("hashing", &self.upload.id))?;
@@ -152,7 +164,7 @@ impl UploadWriter {
         let step = self.catalog().inner.options.reserve_step_bytes;
         self.reserve(self.position, self.position.saturating_add(step)).await?;
         while self.in_flight.len() >= self.in_flight_max {
-            self.land().await?;
+            self.land_one().await?;
         }
         if self.session.parts.list.len() + self.in_flight.len() >= PARTS_MAX {
             let limit = PARTS_MAX as u64;
@@ -178,12 +190,11 @@ impl UploadWriter {
         };
         let (hash, stored) = (self.hash_state()?, tokio::spawn(put));
         self.in_flight.push_back(InFlight { place, random, bytes, hash, stored });
-        Ok(())
+        self.write_down().await
     }
 
-    /// Waits for the oldest part, and writes down that it is there.
-    async fn land(&mut self) -> Result<()> {
-        self.land_one().await?;
+    /// Writes down which parts are there, while the next one is on its way.
+    async fn write_down(&mut self) -> Result<()> {
         let together = 1 + self.session.parts.list.len() / PARTS_PER_EXTRA_PART;
         if self.unsaved >= together {
             let session = self.session.clone();
@@ -192,6 +203,7 @@ impl UploadWriter {
         Ok(())
     }
 
+    /// Waits for the oldest part.
     async fn land_one(&mut self) -> Result<()> {
         let Some(mut oldest) = self.in_flight.pop_front() else {
             return Ok(());
@@ -206,13 +218,14 @@ impl UploadWriter {
         Ok(())
     }
 
-    /// Swaps the head.
+    /// Swaps the head. What it says is of no worth after a loss of power, when the client begins
+    /// anew or goes on from an older state; the head that is closing is another matter.
     async fn save(&mut self, mut session: Session, tail: Bytes) -> Result<()> {
         let inner = &self.upload.catalog.inner;
         session.touched_ms = self.upload.catalog.now_ms();
         let (meta, writer) = (&*inner.store.meta, &inner.writer);
         let (path, known) = (session_path(&self.upload.id), Some(&self.upload.cell));
-        match cell::swap(meta, writer, &path, known, session, tail).await? {
+        match cell::swap_lazily(meta, writer, &path, known, session, tail).await? {
             Swapped::Done(cell) => {
                 self.upload.cell = cell;
                 self.unsaved = 0;

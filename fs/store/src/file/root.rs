@@ -24,7 +24,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 const FORMAT: &str = "yadokari file store 1\n";
 /// Two writers of different paths rarely meet in a shard; 64 files are opened as they are needed.
@@ -41,11 +41,21 @@ pub(super) struct Root {
     instance: u64,
     count: AtomicU64,
     locks: Vec<Mutex<Option<File>>>,
-    /// Directories whose names are known to be durable up to the root, by inode.
-    durable: Mutex<HashMap<PathBuf, u64>>,
+    /// Directories whose names are known to be durable up to the root.
+    durable: Mutex<HashMap<PathBuf, Made>>,
     pub(super) reserve: Reserve,
     /// Held locked until the store is dropped or the process dies.
     _alive: File,
+}
+
+/// Which directory of a name it is: inode numbers come again, with another time of birth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Made(u64, Option<SystemTime>);
+
+impl Made {
+    fn of(metadata: &fs::Metadata) -> Made {
+        Made(metadata.ino(), metadata.created().ok())
+    }
 }
 
 impl Root {
@@ -137,49 +147,51 @@ impl Root {
         }
     }
 
-    /// Makes a directory below the root, and every name above it, durable.
+    /// Makes a directory below the root, and those above it. They are durable with the first
+    /// name in them.
     pub(super) fn make_directory(&self, directory: &Path) -> io::Result<()> {
         let Some(parent) = directory.strip_prefix(&self.path).ok().and(directory.parent()) else {
             return Ok(());
         };
-        match fs::create_dir(directory) {
-            Ok(()) => sync_directory(parent),
+        let make = || match fs::create_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        };
+        match make() {
             Err(error) if error.kind() == io::ErrorKind::NotFound && parent != self.path => {
                 self.make_directory(parent)?;
-                match fs::create_dir(directory) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-                    _ => sync_directory(parent),
-                }
+                make()
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
+            made => made,
         }
     }
 
     /// Makes the names in a directory durable, and its own up to the root. A directory that is
     /// gone had its last name removed meanwhile, which leaves nothing to do.
     pub(super) fn sync_names(&self, directory: &Path) -> io::Result<()> {
-        let file = match File::open(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            file => file?,
-        };
-        file.sync_all()?;
-        let inode = file.metadata()?.ino();
-        if self.durable.lock().get(directory) == Some(&inode) {
-            return Ok(());
-        }
-        let mut above = directory;
-        while above != self.path
-            && let Some(parent) = above.parent()
-        {
-            sync_directory(parent).or_else(absent_is_fine)?;
-            above = parent;
+        let mut synced = Vec::new();
+        let mut at = directory;
+        loop {
+            let file = match File::open(at) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                file => file?,
+            };
+            file.sync_all()?;
+            let made = Made::of(&file.metadata()?);
+            if self.durable.lock().get(at) == Some(&made) {
+                break;
+            }
+            synced.push((at.to_owned(), made));
+            match at.parent() {
+                Some(parent) if at != self.path => at = parent,
+                _ => break,
+            }
         }
         let mut durable = self.durable.lock();
-        if durable.len() >= DURABLE_DIRECTORIES_MAX {
+        if durable.len() + synced.len() > DURABLE_DIRECTORIES_MAX {
             durable.clear();
         }
-        durable.insert(directory.to_owned(), inode);
+        durable.extend(synced);
         Ok(())
     }
 
@@ -235,10 +247,6 @@ impl Drop for Temporary {
 
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
-}
-
-fn absent_is_fine(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 fn lock_file(path: &Path) -> io::Result<File> {

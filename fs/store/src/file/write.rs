@@ -28,6 +28,8 @@ pub(super) struct Writer<'a> {
     pub(super) root: &'a Root,
     pub(super) class: Class,
     pub(super) location: &'a Location,
+    /// The name need not be durable when the put is acknowledged.
+    pub(super) name_later: bool,
 }
 
 impl Writer<'_> {
@@ -106,6 +108,9 @@ impl Writer<'_> {
             }
         }
         temporary.published = true;
+        if self.name_later {
+            return Ok(());
+        }
         self.root.sync_names(directory).map_err(|e| self.error("put", e))
     }
 

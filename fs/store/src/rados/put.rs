@@ -14,6 +14,7 @@ use object_store::path::Path;
 use object_store::{
     Attributes, Error, Extensions, PutMode, PutPayload, PutResult, Result, UpdateVersion,
 };
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -25,7 +26,7 @@ const RACES_MAX: u32 = 50;
 /// What an object is made of when it is written.
 pub(super) enum Content {
     /// The data itself.
-    Whole(Bytes),
+    Whole(PutPayload),
     /// Parts that were written before, under this nonce.
     Parts(Nonce, Layout),
 }
@@ -57,15 +58,13 @@ pub(super) async fn put(
     mode: &PutMode,
     attributes: &Attributes,
 ) -> Result<PutResult> {
-    // One chunk is taken as it is; several are put together, since an erasure-coded pool takes
-    // an object in one piece.
-    let data = Bytes::from(payload);
+    let length = payload.content_length() as u64;
     loop {
-        let limit = core.part_bytes();
-        let content = if data.len() as u64 <= limit {
-            Ok(Content::Whole(data.clone()))
+        let content = if length <= core.part_bytes() {
+            Ok(Content::Whole(payload.clone()))
         } else {
             let nonce = core.next_nonce();
+            let data = Bytes::from(payload.clone());
             let layout = write_parts(core, full, path, &nonce, &data, 0).await;
             layout.map(|layout| Content::Parts(nonce, layout))
         };
@@ -77,7 +76,7 @@ pub(super) async fn put(
             Err(refused) => refused,
         };
         match refused {
-            Refused::TooLarge if core.shrink_parts(data.len() as u64) => {}
+            Refused::TooLarge if core.shrink_parts(length) => {}
             refused => return Err(refused.into_error(path)),
         }
     }
@@ -175,11 +174,11 @@ async fn put_content(
 ) -> Result<PutResult, Refused> {
     let (data, nonce, size, parts) = match content {
         Content::Whole(data) => {
-            let size = data.len() as u64;
+            let size = data.content_length() as u64;
             (data, core.next_nonce(), size, None)
         }
         Content::Parts(nonce, layout) => {
-            (Bytes::from(layout.encode()), nonce, layout.size(), Some(nonce))
+            (PutPayload::from(layout.encode()), nonce, layout.size(), Some(nonce))
         }
     };
     let description = Description {
@@ -226,7 +225,7 @@ async fn write_object(
     full: Full,
     path: &Path,
     description: &Description,
-    data: &Bytes,
+    data: &PutPayload,
     mode: &PutMode,
 ) -> Result<(u64, Option<Nonce>), Refused> {
     let Some(xattr) = description.encode() else {
@@ -236,8 +235,8 @@ async fn write_object(
     };
     let name = format::object_name(path);
     let write = |condition: WriteOp| {
-        let op = condition.write_full(data).set_xattr(XATTR, &xattr);
-        core.pool.write(&name, op, full, data.len())
+        let op = condition.write_full(&in_one_piece(data)).set_xattr(XATTR, &xattr);
+        core.pool.write(&name, op, full, data.content_length())
     };
     let refuse = |errno: Errno| match errno.0 {
         libc::EFBIG | libc::EMSGSIZE => Refused::TooLarge,
@@ -280,6 +279,16 @@ async fn write_object(
             let object = path.to_string();
             Err(Refused::Error(Detail::Unavailable { operation: "put", object, why }.at(STORE)))
         }
+    }
+}
+
+/// An erasure-coded pool takes an object in one piece. librados copies it once more, so several
+/// chunks are together only for so long.
+fn in_one_piece(data: &PutPayload) -> Cow<'_, [u8]> {
+    match data.as_ref() {
+        [] => Cow::Borrowed(&[]),
+        [only] => Cow::Borrowed(only),
+        chunks => Cow::Owned(chunks.concat()),
     }
 }
 
