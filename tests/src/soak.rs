@@ -8,6 +8,7 @@
 mod files;
 mod programs;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -66,6 +67,7 @@ macro_rules! kept {
 #[derive(Debug, Default)]
 struct Daemon {
     kills: Mutex<Vec<Instant>>,
+    store_away: Mutex<Vec<Range<Instant>>>,
     killed: AtomicU64,
     down: AtomicBool,
     over: AtomicBool,
@@ -94,7 +96,15 @@ impl Place {
     #[must_use]
     pub fn can_be_lost(&self, time: Instant) -> bool {
         let kills = lock(&self.daemon.kills);
-        kills.iter().any(|kill| *kill >= time && *kill - time < LOST_MAX)
+        let away = lock(&self.daemon.store_away);
+        // Nothing becomes durable while the store is away.
+        let waited = |until: Instant| -> Duration {
+            let part = |gap: &Range<Instant>| {
+                gap.end.min(until).saturating_duration_since(gap.start.max(time))
+            };
+            away.iter().map(part).sum()
+        };
+        kills.iter().any(|kill| *kill >= time && *kill - time < LOST_MAX + waited(*kill))
     }
 }
 
@@ -144,6 +154,11 @@ impl Soak {
         let done = restart();
         self.daemon.down.store(false, Ordering::SeqCst);
         done
+    }
+
+    /// Notes that the store did not answer.
+    pub fn store_was_away(&self, time: Range<Instant>) {
+        lock(&self.daemon.store_away).push(time);
     }
 
     /// Fails as soon as any worker found something.

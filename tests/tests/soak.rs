@@ -73,11 +73,13 @@ fn soak(store: StoreKind) -> Result<()> {
         let due = |every: Duration, done: u32| started.elapsed() > every * (done + 1);
         if let Some(ceph) = ceph.as_ref().filter(|_| due(times.osd, osd_kills)) {
             osd_kills += 1;
+            let from = Instant::now();
             ceph.kill_osd(0)?;
             std::thread::sleep(times.osd_away);
             ceph.start_osd(0)?;
             // A daemon that starts before its store answers ends after half a minute.
             ceph.wait_for_pool("data")?;
+            soak.store_was_away(from..Instant::now());
         }
         if due(times.daemon, kills) {
             kills += 1;
