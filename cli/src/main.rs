@@ -35,7 +35,25 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 pub static ALLOCATOR_CONF: &[u8; 69] =
     b"narenas:4,background_thread:true,dirty_decay_ms:300,muzzy_decay_ms:0\0";
 
+/// Arenas of the C library's allocator, which librados uses beside ours: each keeps what was freed
+/// in it, and there would be eight for each core.
+const C_ARENAS_MAX: libc::c_int = 2;
+/// Bytes from which the C library gives an allocation back as soon as it is freed. Said, it stays:
+/// otherwise it grows with the first large buffer.
+const C_KEPT_MAX: libc::c_int = 256 << 10;
+
+/// Bounds what the C library's allocator keeps. Before there are threads.
+fn restrain_c_allocator() {
+    // SAFETY: both only set numbers that later allocations read; no other thread runs yet.
+    let taken = unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, C_ARENAS_MAX)
+            & libc::mallopt(libc::M_MMAP_THRESHOLD, C_KEPT_MAX)
+    };
+    debug_assert_eq!(taken, 1, "mallopt knows both");
+}
+
 fn main() {
+    restrain_c_allocator();
     let cli = Cli::parse();
     let done = Settings::load(&cli.global).and_then(|settings| {
         log_to_stderr(&settings.log)?;

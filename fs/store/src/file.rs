@@ -1,14 +1,16 @@
 //! `file://`: a directory as a durable object store.
 //!
-//! A put is acknowledged when data and name are on the disk; a crash leaves whole objects only;
+//! A put is acknowledged when data and name are on the disk, as a file or in the store's own
+//! journal, which the next opening makes good; so a crash leaves whole objects only;
 //! `Create` and `Update` hold against other threads and other processes on the same directory.
 //! Nothing is cached: what one process acknowledged, the next read of any process sees.
 //!
 //! Every operation is one hop to a blocking thread, which does all its system calls there. How
 //! many run at once is bounded. Form of the files: `footer`; the directory: `root`; names:
-//! `names`; why it is so: `decisions/file-format.md`.
+//! `names`; small new objects: `journal`; why it is so: `decisions/file-format.md`.
 
 mod footer;
+mod journal;
 mod names;
 mod read;
 mod reserve;

@@ -5,15 +5,18 @@
 //! ROOT/.yadokari/format          what this directory is, and its version
 //! ROOT/.yadokari/reserve         space kept for metadata when the disk is full
 //! ROOT/.yadokari/open.lock       held while a store is being opened
+//! ROOT/.yadokari/journal.lock     held by the opening that may journal
 //! ROOT/.yadokari/lock/NN         one per shard of paths: held by whoever replaces or removes
 //! ROOT/.yadokari/tmp/ID.lock     held for as long as the opening ID lives
 //! ROOT/.yadokari/tmp/ID/…        files of ID that are not yet objects
+//! ROOT/.yadokari/tmp/ID.N.journal  small objects of ID that may not be durable as files
 //! ```
 //!
 //! Several processes may have one directory open. Whose lock can be taken is dead, and its
-//! temporary files are removed by the next one that opens the store.
+//! journal is made good and its temporary files are removed by the next one that opens the store.
 
 use super::footer::Tag;
+use super::journal::{self, Journal};
 use super::names::OWN;
 use super::reserve::Reserve;
 use crate::error::StoreError;
@@ -23,10 +26,14 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-const FORMAT: &str = "yadokari file store 1\n";
+const FORMAT: &str = "yadokari file store 2\n";
+/// Without journals: everything else is the same. A release that does not know them would not
+/// make them good, so it must refuse the store.
+const FORMAT_BEFORE: &str = "yadokari file store 1\n";
 /// Two writers of different paths rarely meet in a shard; 64 files are opened as they are needed.
 const LOCK_SHARDS: usize = 64;
 /// A lock is held for a rename. Whoever waits longer waits for a process that is stopped.
@@ -44,6 +51,7 @@ pub(super) struct Root {
     /// Directories whose names are known to be durable up to the root.
     durable: Mutex<HashMap<PathBuf, Made>>,
     pub(super) reserve: Reserve,
+    pub(super) journal: Arc<Journal>,
     /// Held locked until the store is dropped or the process dies.
     _alive: File,
 }
@@ -87,7 +95,7 @@ impl Root {
         let opening = lock_file(&own.join("open.lock"))?;
         opening.lock()?;
         check_format(&own)?;
-        sweep(&own.join("tmp"));
+        sweep(path, &own.join("tmp"))?;
         let instance: u64 = rand::random();
         let temporary = own.join("tmp").join(format!("{instance:016x}"));
         let alive = lock_file(&temporary.with_extension("lock"))?;
@@ -96,6 +104,7 @@ impl Root {
         sync_directory(&own)?;
         Ok(Root {
             path: path.to_owned(),
+            journal: Journal::new(path, &temporary),
             temporary,
             instance,
             count: AtomicU64::new(0),
@@ -195,6 +204,12 @@ impl Root {
         Ok(())
     }
 
+    /// True when the names in a directory are durable once they are synced.
+    pub(super) fn is_durable(&self, directory: &Path) -> bool {
+        let known = self.durable.lock().get(directory).copied();
+        known.is_some() && fs::metadata(directory).map(|now| Made::of(&now)).ok() == known
+    }
+
     /// Removes directories that hold nothing, from this one up to the root.
     pub(super) fn prune(&self, directory: &Path) {
         let mut directory = directory;
@@ -209,6 +224,11 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
+        if let Err(error) = self.journal.close() {
+            // The next opening makes it good.
+            tracing::warn!(%error, "the journal of the store stays");
+            return;
+        }
         // What cannot be removed now is removed by the next opening.
         let _swept = fs::remove_dir_all(&self.temporary)
             .and_then(|()| fs::remove_file(self.temporary.with_extension("lock")));
@@ -249,7 +269,7 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn lock_file(path: &Path) -> io::Result<File> {
+pub(super) fn lock_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
@@ -286,6 +306,7 @@ fn check_format(own: &Path) -> io::Result<()> {
     let path = own.join("format");
     match fs::read_to_string(&path) {
         Ok(text) if text == FORMAT => Ok(()),
+        Ok(text) if text == FORMAT_BEFORE => write_format(&path),
         Ok(text) if !text.is_empty() => {
             let why = format!("it is `{}`, this program reads `{}`", text.trim(), FORMAT.trim());
             Err(io::Error::new(io::ErrorKind::InvalidData, why))
@@ -303,20 +324,34 @@ fn write_format(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Removes what dead processes left. What cannot be removed is left to the next opening.
-fn sweep(temporary: &Path) {
-    let Ok(entries) = fs::read_dir(temporary) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let lock = entry.path();
+/// Makes good and removes what dead processes left. What cannot be removed is left to the next
+/// opening; what cannot be made good is an error.
+pub(super) fn sweep(root: &Path, temporary: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(temporary)? {
+        let lock = entry?.path();
         if lock.extension().is_none_or(|extension| extension != "lock") {
             continue;
         }
-        let dead = lock_file(&lock).is_ok_and(|file| file.try_lock().is_ok());
-        if dead {
-            let _gone = fs::remove_dir_all(lock.with_extension(""));
-            let _gone = fs::remove_file(&lock);
-        }
+        let Some(_dead) = lock_file(&lock).ok().filter(|file| file.try_lock().is_ok()) else {
+            continue;
+        };
+        let stem = lock.with_extension("");
+        journal::replay(root, &stem, |target, content| restore(&stem, target, content))?;
+        let _gone = fs::remove_dir_all(&stem);
+        let _gone = fs::remove_file(&lock);
     }
+    Ok(())
+}
+
+/// Makes a dead process's object again as a file; its directory is synced by the caller.
+fn restore(own: &Path, target: &Path, content: &[u8]) -> io::Result<()> {
+    if let Some(directory) = target.parent() {
+        make_durable_directory(directory)?;
+    }
+    fs::create_dir_all(own)?;
+    let temporary = own.join("restored");
+    let mut file = File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_data()?;
+    fs::rename(&temporary, target)
 }

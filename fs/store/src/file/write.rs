@@ -1,15 +1,18 @@
 //! Puts, copies and deletes: everything that changes what is stored. All of it blocks.
 //!
-//! The order is always the same: a temporary file gets data and footer, its data is synced, it is
-//! given its name in one step, the directory is synced, and only then is the put acknowledged. So
-//! a crash leaves the old object, the new one or none, whole in each case.
+//! Small new objects go by way of the journal (`journal`). For all others the order is the same:
+//! a temporary file gets data and footer, its data is synced, it is given its name in one step,
+//! the directory is synced, and only then is the put acknowledged. So a crash leaves the old
+//! object, the new one or none, whole in each case.
 
 use super::footer::{self, Tag};
+use super::journal;
 use super::names;
 use super::read::{self, Opened};
 use super::root::{Root, Temporary};
 use super::{Class, STORE};
 use crate::error::Detail;
+use bytes::Bytes;
 use object_store::path::Path as Location;
 use object_store::{
     Attributes, CopyMode, Error, Extensions, PutMode, PutPayload, PutResult, Result,
@@ -41,6 +44,12 @@ impl Writer<'_> {
     ) -> Result<PutResult> {
         let length = payload.content_length() as u64;
         self.with_reserve(length, || {
+            if matches!(mode, PutMode::Create)
+                && length <= journal::OBJECT_BYTES_MAX as u64
+                && let Some(done) = self.put_small(payload, attributes)?
+            {
+                return Ok(done);
+            }
             let mut temporary = self.root.temporary().map_err(|e| self.error("put", e))?;
             write_payload(&mut temporary.file, payload).map_err(|e| self.error("put", e))?;
             self.finish(temporary, length, mode, attributes)
@@ -56,16 +65,64 @@ impl Writer<'_> {
         attributes: &Attributes,
     ) -> Result<PutResult> {
         let tag = self.root.next_tag();
-        let encoded = crate::attrs::encode(attributes)
-            .and_then(|attributes| footer::encode(&attributes, length, tag))
-            .ok_or_else(|| self.invalid("put", "its attributes are not storable"))?;
+        let encoded = self.encode_footer(attributes, length, tag)?;
         temporary
             .file
             .write_all(&encoded)
             .and_then(|()| temporary.file.sync_data())
             .map_err(|e| self.error("put", e))?;
-        self.publish(temporary, mode)?;
+        let directory = self.publish(temporary, mode)?;
+        if !self.name_later {
+            self.root.sync_names(&directory).map_err(|e| self.error("put", e))?;
+        }
         Ok(put_result(tag))
+    }
+
+    /// Creates a small object by way of the journal. None: it has no room, or the directory is
+    /// not known to be durable, which the long way makes it.
+    fn put_small(
+        &self,
+        payload: &PutPayload,
+        attributes: &Attributes,
+    ) -> Result<Option<PutResult>> {
+        let name = names::object_file(self.location)?;
+        let target = self.root.path().join(&name);
+        if !target.parent().is_some_and(|directory| self.root.is_durable(directory)) {
+            return Ok(None);
+        }
+        if target.exists() {
+            let path = self.location.to_string();
+            return Err(Error::AlreadyExists { path, source: "it exists".into() });
+        }
+        let tag = self.root.next_tag();
+        let end = self.encode_footer(attributes, payload.content_length() as u64, tag)?;
+        let content: Vec<&[u8]> =
+            payload.iter().map(|chunk| &chunk[..]).chain([&end[..]]).collect();
+        let Some(written) = self.root.journal.write(&name, &content) else {
+            return Ok(None);
+        };
+        let made = self.make_unsynced(payload, &end);
+        if let Err(error) = made {
+            // What was refused must not come into being after a crash.
+            let revoked = self.root.journal.revoke(&written);
+            return Err(revoked.map_err(|e| self.error("put", e)).err().unwrap_or(error));
+        }
+        Ok(Some(put_result(tag)))
+    }
+
+    fn make_unsynced(&self, payload: &PutPayload, end: &[u8]) -> Result<()> {
+        let mut temporary = self.root.temporary().map_err(|e| self.error("put", e))?;
+        let mut payload = payload.iter().cloned().collect::<Vec<_>>();
+        payload.push(Bytes::copy_from_slice(end));
+        write_payload(&mut temporary.file, &payload.into_iter().collect())
+            .map_err(|e| self.error("put", e))?;
+        self.publish(temporary, &PutMode::Create).map(drop)
+    }
+
+    fn encode_footer(&self, attributes: &Attributes, length: u64, tag: Tag) -> Result<Vec<u8>> {
+        crate::attrs::encode(attributes)
+            .and_then(|attributes| footer::encode(&attributes, length, tag))
+            .ok_or_else(|| self.invalid("put", "its attributes are not storable"))
     }
 
     pub(super) fn copy(&self, from: &Location, mode: CopyMode) -> Result<PutResult> {
@@ -85,8 +142,9 @@ impl Writer<'_> {
         })
     }
 
-    /// Gives the temporary file the object's name, if the mode allows it, durably.
-    fn publish(&self, mut temporary: Temporary, mode: &PutMode) -> Result<()> {
+    /// Gives the temporary file the object's name, if the mode allows it; gives the directory
+    /// whose names are to be synced.
+    fn publish(&self, mut temporary: Temporary, mode: &PutMode) -> Result<PathBuf> {
         let target = self.root.path().join(names::object_file(self.location)?);
         let directory = target.parent().expect("an object's file lies below the root");
         let mut races = 0;
@@ -108,10 +166,7 @@ impl Writer<'_> {
             }
         }
         temporary.published = true;
-        if self.name_later {
-            return Ok(());
-        }
-        self.root.sync_names(directory).map_err(|e| self.error("put", e))
+        Ok(directory.to_owned())
     }
 
     /// The outer error is the put's answer, the inner one the rename's.
@@ -171,30 +226,35 @@ impl Writer<'_> {
 /// Removes objects; each gets its own answer, their directories are synced once for all.
 pub(super) fn delete(root: &Root, locations: Vec<Location>) -> Vec<Result<Location>> {
     let mut directories: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut removed: Vec<PathBuf> = Vec::new();
     let mut answers: Vec<Result<Location>> = Vec::with_capacity(locations.len());
     for location in locations {
-        let removed = names::object_file(&location).and_then(|file| {
-            let file = root.path().join(file);
+        let done = names::object_file(&location).and_then(|name| {
+            let file = root.path().join(&name);
             let locked = root.lock(&file).map_err(|e| io_error("delete", &location, e))?;
             fs::remove_file(&file).map_err(|e| io_error("delete", &location, e))?;
             drop(locked);
             directories.extend(file.parent().map(Path::to_owned));
+            removed.push(name);
             Ok(())
         });
-        answers.push(removed.map(|()| location));
+        answers.push(done.map(|()| location));
     }
-    for directory in &directories {
-        if let Err(error) = root.sync_names(directory) {
-            let why = error.to_string();
-            for answer in answers.iter_mut() {
-                if let Ok(location) = answer {
-                    let error = io::Error::new(error.kind(), why.clone());
-                    *answer = Err(io_error("delete", location, error));
-                }
+    let mut fail = |error: io::Error| {
+        let why = error.to_string();
+        for answer in answers.iter_mut() {
+            if let Ok(location) = answer {
+                let error = io::Error::new(error.kind(), why.clone());
+                *answer = Err(io_error("delete", location, error));
             }
         }
+    };
+    for directory in &directories {
+        root.sync_names(directory).unwrap_or_else(&mut fail);
         root.prune(directory);
     }
+    // Only now: what is in no journal any more must be gone from its directory.
+    root.journal.removed(&removed).unwrap_or_else(&mut fail);
     root.reserve.refill();
     answers
 }
