@@ -79,7 +79,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            transfer_bytes: 32 << 20,
+            transfer_bytes: 24 << 20,
             blob_bytes: 1 << 40,
             connections: 1024,
             requests_per_caller: 256,

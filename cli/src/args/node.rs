@@ -91,7 +91,7 @@ A configuration file, with every key of the gateway and its default:
   metrics_listen  = \"10.0.0.2:9100\"  # metrics and health alone; default: none
   sparse          = false            # take manifests whose blobs are not here
   quota           = \"none\"           # of an owner's images: 50G, 50GB, none
-  transfer_memory = \"32M\"            # all transfers together, beyond 64K each
+  transfer_memory = \"24M\"            # all transfers together, beyond 64K each
   cache_memory    = \"40M\"            # tags, rights, manifests
   blob_max        = \"1T\"
   connections_max = 1024

@@ -68,7 +68,7 @@ impl Default for GatewaySettings {
             trusted_proxies: Arc::new([]),
             sparse: false,
             quota: None,
-            transfer_memory: 32 << 20,
+            transfer_memory: 24 << 20,
             cache_memory: 40 << 20,
             blob_max: 1 << 40,
             connections_max: 1024,
