@@ -271,7 +271,9 @@ impl Reader {
         }
         let mut ends = self.ends.lock();
         let before = ends.iter().position(|end| *end == (segment, range.start));
-        before.map(|at| ends.remove(at));
+        if let Some(at) = before {
+            ends.remove(at);
+        }
         if ends.len() >= ENDS_MAX {
             ends.pop_front();
         }
