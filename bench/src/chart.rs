@@ -15,6 +15,9 @@ const FONT: &str = "DejaVu Sans";
 const FONT_FILE: &str = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
 const SIZE: (u32, u32) = (960, 540);
 
+/// What the metrics of Podman's driver without overlays end with.
+const VFS: &str = ", vfs";
+
 /// Who is shown, in which colour, under which name.
 const SHOWN: [(&str, &str, RGBColor); 7] = [
     ("ext4", "ext4", RGBColor(150, 150, 150)),
@@ -26,12 +29,30 @@ const SHOWN: [(&str, &str, RGBColor); 7] = [
     ("tmpfs", "tmpfs", RGBColor(120, 120, 160)),
 ];
 
+/// With another driver, beside the bars of the same contender.
+const WITH_VFS: [(&str, &str, RGBColor); 2] = [
+    ("ext4", "vfs on ext4", RGBColor(100, 100, 100)),
+    ("ceph-fuse", "vfs on ceph-fuse", RGBColor(70, 110, 170)),
+];
+
 /// A group of bars for each workload and metric.
 struct Bars {
     file: &'static str,
     title: &'static str,
     metrics: &'static [(&'static str, &'static str)],
     without: &'static [&'static str],
+    /// The metrics whose names end with [`VFS`] too.
+    with_vfs: bool,
+}
+
+impl Bars {
+    /// The contender, the end of its metrics' names, its title and its colour.
+    fn columns(&self) -> Vec<(&'static str, &'static str, &'static str, RGBColor)> {
+        let usual = SHOWN.iter().filter(|(name, ..)| !self.without.contains(name));
+        let vfs: &[_] = if self.with_vfs { &WITH_VFS } else { &[] };
+        let usual = usual.map(|(name, title, colour)| (*name, "", *title, *colour));
+        usual.chain(vfs.iter().map(|(name, title, colour)| (*name, VFS, *title, *colour))).collect()
+    }
 }
 
 const BARS: [Bars; 2] = [
@@ -47,12 +68,14 @@ const BARS: [Bars; 2] = [
             ("large", "write"),
         ],
         without: &["tmpfs", "floor"],
+        with_vfs: false,
     },
     Bars {
         file: "containers",
         title: "Rootless podman build (seconds, less is better)",
         metrics: &[("containers", "import"), ("containers", "six-step build")],
         without: &[],
+        with_vfs: true,
     },
 ];
 
@@ -155,18 +178,21 @@ fn head(title: &str, names: &[(&str, RGBColor)]) -> Vec<Shape> {
 
 /// Bars of a group are scaled by the group's longest: workloads differ by a hundred times.
 fn draw_bars(bars: &Bars, table: &Table) -> Vec<Shape> {
-    let shown: Vec<_> = SHOWN.iter().filter(|(name, ..)| !bars.without.contains(name)).collect();
+    let shown = bars.columns();
     let groups: Vec<(&str, Vec<Option<&Cell>>)> = bars
         .metrics
         .iter()
         .filter_map(|(workload, metric)| {
-            let row = table.get(&(*workload, (*metric).to_owned()))?;
-            Some((*metric, shown.iter().map(|(name, ..)| row.get(*name)).collect()))
+            let cell = |name: &str, end: &str| {
+                table.get(&(*workload, format!("{metric}{end}")))?.get(name)
+            };
+            let cells: Vec<_> = shown.iter().map(|(name, end, ..)| cell(name, end)).collect();
+            cells.iter().any(Option::is_some).then_some((*metric, cells))
         })
         .collect();
     let there = |n: usize| groups.iter().any(|(_, cells)| cells[n].is_some());
     let columns: Vec<usize> = (0..shown.len()).filter(|n| there(*n)).collect();
-    let names: Vec<_> = columns.iter().map(|n| (shown[*n].1, shown[*n].2)).collect();
+    let names: Vec<_> = columns.iter().map(|n| (shown[*n].2, shown[*n].3)).collect();
     let mut shapes = head(bars.title, &names);
     let group_width = (RIGHT - LEFT) / i32::try_from(groups.len().max(1)).unwrap_or(1);
     let width = (group_width - 20) / i32::try_from(columns.len().max(1)).unwrap_or(1);
@@ -179,7 +205,7 @@ fn draw_bars(bars: &Bars, table: &Table) -> Vec<Shape> {
             let Some(cell) = cells[*n] else { continue };
             let height = (cell.median / most * f64::from(BOTTOM - TOP - 20)) as i32;
             let (left, top) = (x + column * width, BOTTOM - height.max(1));
-            shapes.push(Shape::Box((left + 1, top), (left + width - 1, BOTTOM), shown[*n].2));
+            shapes.push(Shape::Box((left + 1, top), (left + width - 1, BOTTOM), shown[*n].3));
             let above = if cell.stopped { ">" } else { "" };
             let text = format!("{above}{}", crate::table::number(cell.median));
             shapes.push(Shape::Text((left + width / 2, top - 9), text, 12, Align::Middle));

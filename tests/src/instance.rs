@@ -121,6 +121,19 @@ impl Instance {
         Ok(user)
     }
 
+    /// A copy of the program that plain users can run: the build directory may be closed to them.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn users_program(&self) -> Result<PathBuf> {
+        let copy = self.beside().join("yadokari");
+        if !copy.exists() {
+            std::fs::copy(binary(), &copy).context("copying the program")?;
+            std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(copy)
+    }
+
     /// Starts it (again) and waits for `ready`.
     ///
     /// # Errors

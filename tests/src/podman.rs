@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::instance::{self, Instance, is_plain};
+use crate::instance::{Instance, is_plain};
 use crate::process::{self, Said};
 use crate::user::User;
 use crate::{cache, wait};
@@ -64,12 +64,7 @@ impl<'a> Podman<'a> {
             )?;
             return Ok(podman);
         }
-        // The build directory may be closed to others, so the user gets a program of their own.
-        let program = instance.beside().join("yadokari");
-        if !program.exists() {
-            std::fs::copy(instance::binary(), &program).context("copying the program")?;
-            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
-        }
+        let program = instance.users_program()?;
         process::ok(user.command(&program.display().to_string()).args(["setup", "podman"]))?;
         Ok(podman)
     }
@@ -163,17 +158,4 @@ fn require() -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// A copy of the program under test that plain users can reach: the build directory may lie in
-/// a directory of root's.
-///
-/// # Errors
-/// When it cannot be copied.
-pub fn program_for_users(instance: &Instance) -> Result<PathBuf> {
-    let copy = instance.beside().join("yadokari");
-    if !copy.exists() {
-        std::fs::copy(instance::binary(), &copy)?;
-    }
-    Ok(copy)
 }

@@ -183,7 +183,7 @@ fn list(dir: &Path) -> Result<()> {
 
 #[test]
 fn work_waits_for_a_frozen_osd_and_goes_on() -> Result<()> {
-    let scene = Scene::simple(&ceph::Options::default())?;
+    let scene = Scene::simple(&ceph::Options::to_be_paused())?;
     let log = scene.log()?;
     scene.ceph.pause_osd(0)?;
     let frozen = Instant::now();
@@ -212,7 +212,7 @@ fn work_waits_for_an_osd_that_was_killed_and_goes_on() -> Result<()> {
 
 #[test]
 fn what_waits_longer_than_configured_fails_with_eio_and_the_next_works() -> Result<()> {
-    let ceph = Ceph::start()?;
+    let ceph = Ceph::start_with(&ceph::Options::to_be_paused())?;
     let store = ceph.url("homes");
     let environment = vec![("YADOKARI_TIMING_STORE_TIMEOUT".to_owned(), "5s".to_owned())];
     let scene = Scene::start(ceph, &store, Options { environment, ..Options::default() })?;

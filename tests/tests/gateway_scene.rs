@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use yadokari_tests::instance::{Instance, Options};
 use yadokari_tests::on_every_store;
-use yadokari_tests::podman::{Podman, program_for_users};
+use yadokari_tests::podman::Podman;
 use yadokari_tests::stores::StoreKind;
 use yadokari_tests::user::User;
 
@@ -32,7 +32,7 @@ fn scene(store: StoreKind) -> Result<()> {
     let (ada, bob, carol) = (instance.user()?, instance.user()?, instance.user()?);
     let image = format!("{at}/{}/app:1", ada.name);
     // Where `image share` and `ls` are asked, without a word about the registry.
-    let program = program_for_users(&instance)?;
+    let program = instance.users_program()?;
     let yadokari = |user: &User, line: &str| {
         user.sh(&format!("YADOKARI_REGISTRY={at} {} image {line}", program.display()))
     };

@@ -201,7 +201,7 @@ fn commands(store: StoreKind) -> Result<()> {
     let shown = instance.json(&["home", "show", &user.name])?;
     ensure!(shown["bytes_limit"] == 70 << 20 && shown["inodes_limit"].is_null(), "{shown}");
     // Nobody but root makes, changes or removes homes.
-    let program = users_program(&instance)?;
+    let program = instance.users_program()?.display().to_string();
     let data = instance.data().display().to_string();
     for args in [
         vec!["home", "remove", "project"],
@@ -343,14 +343,6 @@ fn by(user: &User, words: &[&str]) -> Result<Said> {
     command.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string()]);
     command.args(["--init-groups", "env", "-i", "--chdir=/", "PATH=/usr/bin:/bin"]).args(words);
     process::run(&mut command)
-}
-
-/// The program where every user may run it.
-fn users_program(instance: &Instance) -> Result<String> {
-    let program: PathBuf = instance.beside().join("yadokari");
-    fs::copy(yadokari_tests::instance::binary(), &program).context("copying the program")?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-    Ok(Path::new(&program).display().to_string())
 }
 
 /// The names of all homes.

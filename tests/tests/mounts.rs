@@ -93,7 +93,7 @@ fn mounted_elsewhere(store: StoreKind) -> Result<()> {
     let place = instance.beside().join("place");
     fs::create_dir(&place)?;
     std::os::unix::fs::chown(&place, Some(user.uid), Some(user.gid))?;
-    let program = yadokari_tests::podman::program_for_users(&instance)?;
+    let program = instance.users_program()?;
     let call = format!("{} --data {}", program.display(), instance.data().display());
     let shown = place.display();
     user.sh(&format!(

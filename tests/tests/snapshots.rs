@@ -259,8 +259,7 @@ fn many(store: StoreKind) -> Result<()> {
     eprintln!("work: {before:?} without, {:?} with them", work()?);
     usage::stays_within_bounds(&instance, "with many snapshots")?;
     // The owner has a small share of them.
-    let program = instance.beside().join("yadokari");
-    fs::copy(binary(), &program)?;
+    let program = instance.users_program()?;
     let data = instance.data().display().to_string();
     let refused = user.try_sh(&format!(
         "{} --data {data} home snapshot create {} mine",

@@ -76,6 +76,8 @@ fn soak(store: StoreKind) -> Result<()> {
             ceph.kill_osd(0)?;
             std::thread::sleep(times.osd_away);
             ceph.start_osd(0)?;
+            // A daemon that starts before its store answers ends after half a minute.
+            ceph.wait_for_pool("data")?;
         }
         if due(times.daemon, kills) {
             kills += 1;

@@ -120,7 +120,7 @@ async fn a_full_cluster_refuses_data_at_once_and_takes_metadata_and_deletes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_osd_makes_requests_fail_in_time_and_go_on_when_it_is_back() {
-    let ceph = Ceph::start().expect("a cluster");
+    let ceph = Ceph::start_with(&Options::to_be_paused()).expect("a cluster");
     let store = open(&ceph.url("frozen")).await;
     let path = Path::from("a/b/c");
     store.data.put(&path, "1".into()).await.expect("put");

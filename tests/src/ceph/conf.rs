@@ -113,6 +113,8 @@ memstore device bytes = 8589934592
 memstore page set = false
 bluestore block size = 8589934592
 bluestore fsck on mount = false
+# an OSD that was killed reads its log again: seconds of it, not minutes
+bluestore rocksdb options annex = max_total_wal_size=67108864
 # maps change quickly, and a stopped OSD keeps its memory
 paxos propose interval = 0.05
 mon tick interval = 1

@@ -77,9 +77,12 @@ pub struct Sqlite {
     rows: Mutex<BTreeSet<u64>>,
 }
 
-/// Prints the number of every row that was committed.
+/// Prints the number of every row that was committed. SQLite takes a commit for done when it has
+/// removed the journal and then cannot open the directory to sync that (`unixDelete`), which is
+/// what happens when a file system goes away in between: so the directory is synced here again,
+/// and a row that is printed is in the store.
 const SQLITE_WORK: &str = r#"
-import select, sqlite3, sys
+import os, select, sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
 db.execute('pragma journal_mode=' + sys.argv[2])
 db.execute('pragma synchronous=extra')
@@ -92,6 +95,9 @@ while True:
         row = db.execute('insert into t(text) values (hex(randomblob(200)))').lastrowid
         db.execute("update t set text = 'changed' where n = ?", (row - 100,))
         db.execute('commit')
+    directory = os.open(os.path.dirname(sys.argv[1]), os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(directory)
+    os.close(directory)
     print(row, flush=True)
     if select.select([sys.stdin], [], [], 0.005)[0]: sys.exit(0)
 "#;
