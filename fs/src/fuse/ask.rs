@@ -10,15 +10,17 @@ const WRITE_BYTES_MAX: u32 = 1 << 20;
 /// Read-ahead, asynchronous and mmap writes that the kernel may have in flight on the whole
 /// connection. As many as it can say: they are bounded per home, in the daemon.
 const BACKGROUND_MAX: u16 = u16::MAX;
-/// What every mount asks of the kernel, where the kernel can.
-const FLAGS: [InitFlags; 13] = [
+/// What every mount asks of the kernel, where the kernel can. Listings always bring attributes
+/// along (no FUSE_READDIRPLUS_AUTO): they come out of a scan for a few microseconds each, and a
+/// LOOKUP of each name later is a request. By itself the kernel would ask for attributes with the
+/// first 32 KiB of a listing only.
+const FLAGS: [InitFlags; 12] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_BIG_WRITES,
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_DONT_MASK,
     InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_EXPLICIT_INVAL_DATA,
     InitFlags::FUSE_EXPORT_SUPPORT,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,

@@ -86,13 +86,13 @@ impl Core {
             let (run, behind) = rest.split_at(len);
             rest = behind;
             let end = Ino(run[run.len() - 1].0 + 1);
+            let own = key::inode(*first).to_vec()..key::inode(end).to_vec();
             let rows = if rest.is_empty() {
-                let range = key::inode(*first).to_vec()..key::inode(Ino::MAX).to_vec();
+                let range = own.start.clone()..key::inode(Ino::MAX).to_vec();
                 let run_rows = usize::try_from(end.0 - first.0).unwrap_or(usize::MAX);
-                self.table.scan(range, run_rows.saturating_add(ahead)).await?
+                self.scan_ahead(range, run_rows.saturating_add(ahead), own, usize::MAX).await?.0
             } else {
-                let range = key::inode(*first).to_vec()..key::inode(end).to_vec();
-                self.table.scan(range, usize::MAX).await?
+                self.table.scan(own, usize::MAX).await?
             };
             found.extend(rows.into_iter().filter_map(|(k, v)| Some((key::ino_of(&k)?, v))));
         }
@@ -131,6 +131,25 @@ impl Core {
         }
     }
 
+    /// Scans `range`, which goes beyond what is asked for; only `own`, which does not, where that
+    /// meets damage. Tells whether there were no more rows.
+    async fn scan_ahead(
+        &self,
+        range: Range<Vec<u8>>,
+        rows_max: usize,
+        own: Range<Vec<u8>>,
+        own_rows_max: usize,
+    ) -> Result<(Vec<(Bytes, Bytes)>, bool)> {
+        let (rows, rows_max) = match self.table.scan(range, rows_max).await {
+            Err(Error(ErrorKind::Corrupt(_))) => {
+                (self.table.scan(own, own_rows_max).await?, own_rows_max)
+            }
+            rows => (rows?, rows_max),
+        };
+        let whole = rows.len() < rows_max;
+        Ok((rows, whole))
+    }
+
     /// Names of a directory that an earlier scan brought along.
     fn unpark_names(&self, dir: Ino) -> bool {
         let mut state = self.state.lock();
@@ -151,12 +170,18 @@ impl Core {
         let (evictions, ahead) = self.before_scan();
         let entries = self.state.lock().inodes.get(&dir).map_or(0, |inode| inode.entries);
         let entries = usize::try_from(entries).unwrap_or(usize::MAX);
-        let (end, rows_max) = match from == 0 && entries < DIR_ROWS - ahead {
-            true => (key::range_of_kind(key::BUCKET).end, entries + ahead),
-            false => (key::range_of(key::BUCKET, dir).end, DIR_ROWS),
+        let own = key::bucket(dir, from).to_vec()..key::range_of(key::BUCKET, dir).end;
+        let (rows, whole) = match from == 0 && entries < DIR_ROWS - ahead {
+            true => {
+                let range = own.start.clone()..key::range_of_kind(key::BUCKET).end;
+                self.scan_ahead(range, entries + ahead, own, DIR_ROWS).await?
+            }
+            false => {
+                let rows = self.table.scan(own, DIR_ROWS).await?;
+                let whole = rows.len() < DIR_ROWS;
+                (rows, whole)
+            }
         };
-        let rows = self.table.scan(key::bucket(dir, from).to_vec()..end, rows_max).await?;
-        let whole = rows.len() < rows_max;
         let mut found: Vec<(Ino, u64, Bytes)> = Vec::with_capacity(rows.len());
         for (key, value) in rows {
             let (Some(of), Some(hash)) = (key::ino_of(&key), key::bucket_hash_of(&key)) else {

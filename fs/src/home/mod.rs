@@ -12,6 +12,7 @@
 //! it is durable.
 
 mod acl;
+mod ahead;
 mod attributes;
 mod capture;
 mod clean;

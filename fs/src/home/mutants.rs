@@ -43,6 +43,8 @@ pub enum Mutant {
     EvictChanged,
     /// Names that were read ahead stay for later when they come into memory.
     KeepParkedNames,
+    /// What is known of where a chunk lies outlives its move.
+    KeepMovedRecord,
     /// The block that a file keeps to finish it later outlives an overwrite.
     KeepStaleTail,
     /// What a commit says of counters is one inode short.
@@ -62,7 +64,7 @@ pub enum Mutant {
 impl Mutant {
     /// All of them.
     #[cfg(feature = "mutants")]
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 26] = [
         Self::SkipTableSync,
         Self::CommitBeforeData,
         Self::ForgetOrphan,
@@ -81,6 +83,7 @@ impl Mutant {
         Self::KeepSetUid,
         Self::EvictChanged,
         Self::KeepParkedNames,
+        Self::KeepMovedRecord,
         Self::KeepStaleTail,
         Self::MiscountInodes,
         Self::ForgetUnused,

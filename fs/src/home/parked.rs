@@ -9,6 +9,7 @@
 use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 
+use super::ahead::Ahead;
 use super::maps::SameHash;
 use super::mutants::{self, Mutant};
 use super::record::InodeRecord;
@@ -24,8 +25,6 @@ const ENTRY_BYTES: usize = 64;
 /// The least and the most rows that a scan brings along.
 const AHEAD_MIN: usize = 16;
 const AHEAD_MAX: usize = 1024;
-/// After this many rows older experience counts half.
-const AHEAD_ROWS_KNOWN: usize = 8 * 1024;
 
 /// Rows of a directory: the hash of a bucket, and the bucket. Copies: what a scan gives holds on
 /// to the blocks that it read.
@@ -55,9 +54,7 @@ pub struct Parked {
     inodes: Parks<Box<[u8]>>,
     names: Parks<Rows>,
     inodes_max: usize,
-    ahead: usize,
-    brought: usize,
-    used: usize,
+    ahead: Ahead,
 }
 
 impl Parked {
@@ -76,9 +73,7 @@ impl Parked {
             inodes: cache(inodes_max * INODE_BYTES, 200),
             names: cache(inodes_max * NAMES_BYTES, 400),
             inodes_max,
-            ahead: AHEAD_MIN,
-            brought: 0,
-            used: 0,
+            ahead: Ahead::new(AHEAD_MIN, AHEAD_MAX),
         }
     }
 
@@ -98,14 +93,14 @@ impl Parked {
 
     /// Likewise, for one that a scan brought along.
     pub fn bring(&mut self, ino: Ino, record: &[u8]) {
-        self.brought += 1;
+        self.ahead.bring(1);
         self.put(ino, record);
     }
 
     /// Takes the record of an inode that has a name, to put the inode into memory.
     pub fn take(&mut self, ino: Ino) -> Option<InodeRecord> {
         let (_, record) = self.inodes.remove(&ino)?;
-        self.used += 1;
+        self.ahead.used(1);
         // One that cannot be read is read again from the store, which says what is wrong.
         InodeRecord::decode(ino, &record).ok().filter(|record| record.attr.nlink > 0)
     }
@@ -113,7 +108,7 @@ impl Parked {
     /// The attributes of an inode that has a name; it stays parked.
     pub fn attr(&mut self, ino: Ino) -> Option<Attr> {
         let record = self.inodes.get(&ino)?;
-        self.used += 1;
+        self.ahead.used(1);
         let record = InodeRecord::decode(ino, record).ok()?;
         (record.attr.nlink > 0).then_some(record.attr)
     }
@@ -125,7 +120,7 @@ impl Parked {
 
     /// Keeps all names of a directory of which none is in memory; a scan brought them along.
     pub fn bring_names(&mut self, dir: Ino, rows: Rows) {
-        self.brought += rows.len();
+        self.ahead.bring(rows.len());
         self.names.insert(dir, rows);
     }
 
@@ -135,25 +130,13 @@ impl Parked {
             true => self.names.get(&dir)?.clone(),
             false => self.names.remove(&dir)?.1,
         };
-        self.used += rows.len();
+        self.ahead.used(rows.len());
         Some(rows)
     }
 
-    /// How many rows the next scan should bring along: twice as many as before while a good part
-    /// of what was brought is used, half as many while it is not.
+    /// How many rows the next scan should bring along.
     pub fn ahead(&mut self) -> usize {
-        if self.brought >= self.ahead {
-            self.ahead = match self.used * 4 >= self.brought {
-                true => self.ahead * 2,
-                false => self.ahead / 2,
-            };
-            self.ahead = self.ahead.clamp(AHEAD_MIN, AHEAD_MAX);
-            if self.brought > AHEAD_ROWS_KNOWN {
-                self.brought /= 2;
-                self.used /= 2;
-            }
-        }
-        self.ahead
+        self.ahead.amount()
     }
 }
 

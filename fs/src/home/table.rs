@@ -12,6 +12,7 @@
 
 mod checkpoint;
 mod clock;
+mod near;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use super::clock::Clock;
 use super::error::{Error, ErrorKind, Result};
 pub use checkpoint::checkpoints;
 use clock::TableClock;
+use near::{NearStore, Pieces};
 use seal::SealStore;
 use slatedb_common::clock::SystemClock;
 use upkeep::Upkeep;
@@ -64,6 +66,7 @@ const SCAN_AHEAD_BYTES: usize = 256 << 10;
 /// Caches of all tables of a process.
 pub struct TableShared {
     cache: Arc<dyn DbCache>,
+    pieces: Arc<Pieces>,
     clock: Arc<dyn Clock>,
     next: AtomicU64,
 }
@@ -76,11 +79,13 @@ impl TableShared {
             let options = MokaCacheOptions { max_capacity, ..MokaCacheOptions::default() };
             Arc::new(MokaCache::new_with_opts(options))
         };
+        let pieces = bytes / 8;
         let cache = SplitCache::new()
-            .with_block_cache(Some(moka(bytes / 3 * 2)))
+            .with_block_cache(Some(moka(bytes / 3 * 2 - pieces)))
             .with_meta_cache(Some(moka(bytes / 3)))
             .build();
-        Self { cache: Arc::new(cache), clock, next: AtomicU64::new(1) }
+        let pieces = Pieces::new(pieces);
+        Self { cache: Arc::new(cache), pieces, clock, next: AtomicU64::new(1) }
     }
 }
 
@@ -136,7 +141,9 @@ pub struct Table {
 
 struct Inner {
     path: String,
+    /// For reading and writing by the database.
     store: Arc<dyn ObjectStore>,
+    pieces: Arc<Pieces>,
     cache: Arc<dyn DbCache>,
     cache_id: u64,
     seed: Option<u64>,
@@ -169,7 +176,8 @@ impl Table {
         shared: &TableShared,
         options: TableOptions,
     ) -> Result<Self> {
-        let store = SealStore::over(store);
+        let sealed = SealStore::over(store);
+        let store = NearStore::over(Arc::clone(&sealed), Arc::clone(&shared.pieces));
         let cache_id = shared.next.fetch_add(1, Ordering::Relaxed);
         let cache = Arc::clone(&shared.cache);
         let clock = Arc::new(TableClock::new(Arc::clone(&shared.clock)));
@@ -182,7 +190,8 @@ impl Table {
         let db: Current = Arc::new(RwLock::new(Arc::new(db)));
         let upkeep = Upkeep::new(
             path,
-            Arc::clone(&store),
+            // What compacts reads all of its tables, once.
+            sealed,
             Arc::clone(&db),
             Arc::clone(&clock),
             options.seed,
@@ -190,6 +199,7 @@ impl Table {
         let inner = Inner {
             path: path.to_owned(),
             store,
+            pieces: Arc::clone(&shared.pieces),
             cache,
             cache_id,
             seed: options.seed,
@@ -349,7 +359,11 @@ impl Inner {
                 Err(explain(&self.path, error))
             }
             _ => match explain(&self.path, error) {
-                damage @ Error(ErrorKind::Corrupt(_)) => Err(damage),
+                damage @ Error(ErrorKind::Corrupt(_)) => {
+                    // It may have come about on the way: the next one asks the store.
+                    self.pieces.clear();
+                    Err(damage)
+                }
                 _ => Ok(()),
             },
         }

@@ -1,0 +1,73 @@
+//! What is kept of the store for reading: chunks as they read, and windows of segments as they
+//! are stored.
+//!
+//! What always holds: both are bounded in bytes over all homes of a process, and so is what is
+//! fetched ahead at the same time. Nothing here is verified; chunks are before they come in,
+//! windows when a chunk is cut out of them.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quick_cache::Weighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::super::maps::SameHash;
+use super::super::segment::{ChunkId, SegmentId};
+
+/// Requests of reading ahead that run at the same time, over all homes.
+const FLIGHTS_MAX: usize = 4;
+/// Room in the caches for each thing, as they are sized: small files are some KiB.
+const ITEM_BYTES: u64 = 16 << 10;
+
+/// Weighs what is cached by its bytes.
+#[derive(Clone, Debug)]
+pub struct ByBytes;
+
+impl<K> Weighter<K, Bytes> for ByBytes {
+    fn weight(&self, _key: &K, value: &Bytes) -> u64 {
+        value.len() as u64 + 64
+    }
+}
+
+/// A cache that drops the same things in every run.
+pub fn new_cache<K: Eq + Hash, V: Clone, W: Weighter<K, V> + Clone>(
+    items: usize,
+    weight: u64,
+    weighter: W,
+) -> Cache<K, V, W, SameHash> {
+    Cache::with(items, weight, weighter, SameHash::default(), DefaultLifecycle::default())
+}
+
+/// The data caches of all homes of a process. Keys carry the home's number.
+#[derive(Debug)]
+pub struct DataCache {
+    /// Chunks, verified.
+    pub plain: Cache<(u64, ChunkId), Bytes, ByBytes, SameHash>,
+    /// Windows of segments, by their number in the segment.
+    pub raw: Cache<(u64, SegmentId, u64), Bytes, ByBytes, SameHash>,
+    flights: Arc<Semaphore>,
+}
+
+impl DataCache {
+    /// Caches of `bytes` in all.
+    #[must_use]
+    pub fn new(bytes: u64) -> Arc<Self> {
+        // The kernel keeps what was read as it reads; what it has not asked for yet is raw.
+        let raw = bytes / 2;
+        let plain = bytes - raw;
+        let items = |b: u64| usize::try_from(b / ITEM_BYTES).unwrap_or(usize::MAX).max(64);
+        Arc::new(Self {
+            plain: new_cache(items(plain), plain, ByBytes),
+            raw: new_cache(items(raw), raw, ByBytes),
+            flights: Arc::new(Semaphore::new(FLIGHTS_MAX)),
+        })
+    }
+
+    /// The right to fetch something ahead, where not too much is fetched ahead at this moment.
+    #[must_use]
+    pub fn try_fly(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.flights).try_acquire_owned().ok()
+    }
+}

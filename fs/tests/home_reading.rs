@@ -1,0 +1,189 @@
+//! Reading a home that was just opened: what lies together comes together, whoever asks first,
+//! and damage hurts nobody but who reads what is damaged.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use common::{caller, file, name, noise, read_all};
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
+use yadokari_fs::home::*;
+
+/// A store that counts what is read of segments.
+#[derive(Debug, Default)]
+struct Counting {
+    inner: InMemory,
+    gets: AtomicUsize,
+}
+
+impl std::fmt::Display for Counting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Counting({})", self.inner)
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Counting {
+    async fn put_opts(
+        &self,
+        at: &Path,
+        data: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        self.inner.put_opts(at, data, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, options).await
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        if at.as_ref().contains("/segments/") {
+            self.gets.fetch_add(1, Ordering::Relaxed);
+        }
+        self.inner.get_opts(at, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+async fn open(store: &Arc<Counting>) -> Home {
+    let store: Arc<dyn ObjectStore> = store.clone();
+    common::open(&store, &store, &Shared::new(Config::default())).await
+}
+
+/// Files of these lengths, made in this order, with contents that do not compress.
+async fn make_files(store: &Arc<Counting>, lengths: impl Iterator<Item = usize>) -> Vec<Ino> {
+    let home = open(store).await;
+    let caller = caller(&home);
+    let mut inos = Vec::new();
+    for (n, len) in lengths.enumerate() {
+        let made = home.make(caller.clone(), Ino::ROOT, name(&format!("f{n}")), file(0o644));
+        let ino = made.await.expect("makes").ino;
+        for (at, part) in (0..).step_by(1 << 20).zip(noise(n as u64, len).chunks(1 << 20)) {
+            let part = Bytes::copy_from_slice(part);
+            let mode = WriteMode::default();
+            home.write(caller.clone(), ino, at, part, mode).await.expect("writes");
+        }
+        inos.push(ino);
+    }
+    home.close().await.expect("closes");
+    inos
+}
+
+#[tokio::test]
+async fn small_files_that_were_written_together_are_read_in_few_requests() {
+    let store = Arc::new(Counting::default());
+    let inos = make_files(&store, (0..1000).map(|n| 3000 + n % 5000)).await;
+    let home = open(&store).await;
+    let before = store.gets.load(Ordering::Relaxed);
+    for (n, ino) in inos.iter().enumerate() {
+        assert_eq!(read_all(&home, *ino).await, noise(n as u64, 3000 + n % 5000), "file {n}");
+    }
+    let gets = store.gets.load(Ordering::Relaxed) - before;
+    // 3.5 MB are fourteen windows.
+    assert!(gets <= 12, "{gets} requests");
+    home.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn single_looks_far_apart_bring_little_along() {
+    let store = Arc::new(Counting::default());
+    let inos = make_files(&store, std::iter::repeat_n(6000, 1000)).await;
+    let home = open(&store).await;
+    let before = store.gets.load(Ordering::Relaxed);
+    for n in [100, 900, 300, 700, 500] {
+        assert_eq!(read_all(&home, inos[n]).await, noise(n as u64, 6000));
+    }
+    let gets = store.gets.load(Ordering::Relaxed) - before;
+    assert!(gets <= 5, "{gets} requests");
+    home.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn a_large_file_reads_the_same_whatever_a_read_asks_for() {
+    let store = Arc::new(Counting::default());
+    let len = 9_300_000;
+    let ino = make_files(&store, std::iter::once(len)).await[0];
+    let all = noise(0, len);
+    for step in [1 << 20, 128 << 10, 300_001, 4096 * 33] {
+        let home = open(&store).await;
+        let before = store.gets.load(Ordering::Relaxed);
+        for at in (0..len).step_by(step) {
+            let pieces = home.read(ino, at as u64, step as u32).await.expect("reads");
+            let end = len.min(at + step);
+            assert!(pieces.concat() == all[at..end], "{at} of {step}");
+            let in_one = at % (1 << 20) == 0 && step == 1 << 20 && at % (8 << 20) == 0;
+            assert!(!in_one || pieces.len() == 1, "{} pieces at {at}", pieces.len());
+        }
+        let gets = store.gets.load(Ordering::Relaxed) - before;
+        assert!(step != 128 << 10 || gets <= 20, "{gets} requests for short reads in order");
+        home.close().await.expect("closes");
+    }
+}
+
+#[tokio::test]
+async fn what_is_damaged_hurts_only_who_reads_it() {
+    let store = Arc::new(Counting::default());
+    let inos = make_files(&store, std::iter::repeat_n(9_000, 300)).await;
+    let hurt = 137;
+    let prefix = Path::from(format!("{}/segments", common::PREFIX));
+    let listed: Vec<_> = store.list(Some(&prefix)).try_collect().await.expect("lists");
+    let content = noise(hurt as u64, 9_000);
+    let mut found = 0;
+    for meta in listed {
+        let object = store.get(&meta.location).await.expect("gets").bytes().await.expect("reads");
+        if let Some(at) = object.windows(64).position(|part| part == &content[..64]) {
+            let mut bytes = object.to_vec();
+            bytes[at + 5000] ^= 1;
+            store.put(&meta.location, bytes.into()).await.expect("puts");
+            found += 1;
+        }
+    }
+    assert_eq!(found, 1, "the file's content lies in one segment as it is");
+    let home = open(&store).await;
+    for (n, ino) in inos.iter().enumerate() {
+        if n == hurt {
+            let error = home.read(*ino, 0, 9_000).await.expect_err("is damaged");
+            assert!(matches!(error.kind(), ErrorKind::Corrupt(_)), "{error}");
+        } else {
+            assert_eq!(read_all(&home, *ino).await, noise(n as u64, 9_000), "file {n}");
+        }
+    }
+    home.close().await.expect("closes");
+}
