@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use yadokari_catalog::{Algorithm, CatalogError, Hasher, NewUpload, ReadOptions, What};
+use yadokari_catalog::{Algorithm, CatalogError, Hasher, NewUpload, Quota, ReadOptions, What};
 
 use super::*;
 
@@ -112,6 +112,8 @@ async fn a_cancelled_session_leaves_nothing_and_an_idle_one_expires() {
     let world = world();
     let one = world.instance(1);
     let app = repo("alice/app");
+    // Only where there is a limit is anything held for a session.
+    one.catalog.set_quota(&owner("alice"), Quota::Bytes(1 << 30)).await.expect("set");
     for cancel in [true, false] {
         let begun = one.catalog.begin_upload(&app, NewUpload::default()).await.expect("begun");
         let id = begun.id().clone();
