@@ -43,8 +43,6 @@ pub enum Mutant {
     EvictChanged,
     /// Names that were read ahead stay for later when they come into memory.
     KeepParkedNames,
-    /// What is known of where a chunk lies outlives its move.
-    KeepMovedRecord,
     /// The block that a file keeps to finish it later outlives an overwrite.
     KeepStaleTail,
     /// What a commit says of counters is one inode short.
@@ -64,7 +62,7 @@ pub enum Mutant {
 impl Mutant {
     /// All of them.
     #[cfg(feature = "mutants")]
-    pub const ALL: [Mutant; 26] = [
+    pub const ALL: [Mutant; 25] = [
         Self::SkipTableSync,
         Self::CommitBeforeData,
         Self::ForgetOrphan,
@@ -83,7 +81,6 @@ impl Mutant {
         Self::KeepSetUid,
         Self::EvictChanged,
         Self::KeepParkedNames,
-        Self::KeepMovedRecord,
         Self::KeepStaleTail,
         Self::MiscountInodes,
         Self::ForgetUnused,

@@ -13,7 +13,6 @@ use super::super::ahead::Ahead;
 use super::super::error::{Error, ErrorKind, Result};
 use super::super::key;
 use super::super::maps::{HashMap, SameHash};
-use super::super::mutants::{self, Mutant};
 use super::super::record::ChunkRecord;
 use super::super::segment::ChunkId;
 use super::super::table::Table;
@@ -59,9 +58,7 @@ impl Records {
 
     /// A chunk was freed or moved, or does not lie where its record says.
     pub fn forget(&self, id: ChunkId) {
-        if !mutants::is(Mutant::KeepMovedRecord) {
-            self.known.remove(&id);
-        }
+        self.known.remove(&id);
     }
 
     /// The record of a chunk.
