@@ -44,6 +44,9 @@ enum Shape {
     PullSlow,
 }
 
+/// The shape of each of a crowd, by its number.
+type ShapeOf = fn(usize) -> Shape;
+
 /// Bytes of the process's own that are resident now.
 fn resident(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -103,7 +106,7 @@ fn pull(
 }
 
 /// Runs so many transfers at once; the most that was resident.
-fn crowd(registry: &Registry, digest: &str, shape: fn(usize) -> Shape) -> Result<u64> {
+fn crowd(registry: &Registry, digest: &str, shape: ShapeOf) -> Result<u64> {
     let pid = registry.pid(0).context("a process")?;
     let (at, client) = (registry.one(), Client::new(registry.one(), "ada"));
     let (all, over, most) = (Barrier::new(TRANSFERS), AtomicBool::new(false), AtomicU64::new(0));
@@ -115,7 +118,11 @@ fn crowd(registry: &Registry, digest: &str, shape: fn(usize) -> Shape) -> Result
         Shape::PullSlow => pull(&client, at, digest, None, SLOW_BYTES, &all),
     };
     // Who fails must not leave the others waiting.
-    let or_wait = |n| one(n).inspect_err(|_| drop(all.wait()));
+    let or_wait = |n| {
+        one(n).inspect_err(|_| {
+            all.wait();
+        })
+    };
     std::thread::scope(|scope| {
         let watching = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -143,7 +150,7 @@ fn memory_is_bounded_with_32_large_transfers_of_every_shape() -> Result<()> {
     Client::new(registry.one(), "ada").push_blob(REPO, &blob)?;
     let digest = blob.digest.clone();
     drop(blob);
-    let shapes: [(&str, fn(usize) -> Shape); 6] = [
+    let shapes: [(&str, ShapeOf); 6] = [
         ("pushes", |_| Shape::Push),
         ("chunked pushes", |_| Shape::PushChunked),
         ("pulls", |_| Shape::Pull),
