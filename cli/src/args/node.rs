@@ -51,8 +51,8 @@ A configuration file, with every key and its default:
   skeleton    = \"/etc/skel\"
 
   [memory]
-  data_cache  = \"48M\"             # contents kept for reading
-  table_cache = \"48M\"             # metadata blocks
+  data_cache  = \"40M\"             # contents kept for reading
+  table_cache = \"32M\"             # metadata blocks
   dirty_max   = \"64M\"             # acknowledged, not yet stored; writers wait beyond it
   inodes_max  = \"20k\"             # inodes kept decoded
 

@@ -109,8 +109,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            data_cache_bytes: 48 << 20,
-            table_cache_bytes: 48 << 20,
+            data_cache_bytes: 40 << 20,
+            table_cache_bytes: 32 << 20,
             dirty_bytes_max: 64 << 20,
             cached_inodes_max: 20_000,
             commit_interval: Duration::from_secs(1),
