@@ -77,6 +77,9 @@ pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
         let (stopped, ()) = tokio::join!(node.shutdown(), ending);
         stopped.context("not everything could be written to the store")?;
         records.shutdown().await.context("a home was not given up")?;
+        if let Err(error) = store.settle().await {
+            tracing::warn!(%error, "the store is settled at its next opening");
+        }
         Ok(Exit::Done)
     });
     // What still runs now only tidies up; it must not hold up the end.

@@ -79,6 +79,18 @@ impl FileStore {
         FileStore { class: Class::Meta, ..self.clone() }
     }
 
+    /// Empties the journal, so that the next opening has nothing to make good.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        self.hop(|this| {
+            this.root.journal.close().map_err(|error| {
+                let object = this.root.path().display().to_string();
+                let why = error.to_string();
+                Detail::Unavailable { operation: "settle", object, why }.at(STORE)
+            })
+        })
+        .await
+    }
+
     pub(crate) async fn usage(&self) -> Result<Usage> {
         self.hop(|this| {
             let space = rustix::fs::statvfs(this.root.path()).map_err(|error| {

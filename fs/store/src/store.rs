@@ -164,6 +164,20 @@ impl Store {
         }
     }
 
+    /// For a clean end: what the medium keeps for a quick acknowledgement is put where it
+    /// belongs. An end without it costs the next opening that work, and nothing else.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        let Backing::File(file) = &self.backing else { return Ok(()) };
+        file.settle().await.map_err(|source| StoreError::Failed {
+            operation: "settling",
+            what: self.data.to_string(),
+            source: source.into(),
+        })
+    }
+
     /// Room on the medium of the data handle, where it can be known.
     pub async fn usage(&self) -> Result<Option<Usage>, StoreError> {
         let usage = match &self.backing {

@@ -70,6 +70,44 @@ async fn a_damaged_file_is_a_named_error() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_settled_keeps_no_journal_and_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path()).await.expect("a store");
+    let journals = || {
+        let entries = std::fs::read_dir(dir.path().join(".yadokari/tmp")).expect("listed");
+        let names = entries.map(|entry| entry.expect("an entry").path());
+        names.filter(|path| path.extension().is_some_and(|end| end == "journal")).count()
+    };
+    let put = |range: std::ops::Range<u32>| {
+        let data = store.data.clone();
+        async move {
+            for number in range {
+                let path = Path::from(format!("log/{number}"));
+                data.put_opts(&path, "x".into(), PutMode::Create.into()).await.expect("put");
+            }
+        }
+    };
+    for round in 0..3 {
+        put(round * 100..round * 100 + 100).await;
+        assert!(journals() > 0, "small objects go through the journal");
+        store.settle().await.expect("settled");
+        assert_eq!(journals(), 0);
+    }
+    // While others put, none of whose objects may be in a file that is removed.
+    let others = tokio::spawn(put(300..800));
+    while !others.is_finished() {
+        let _under_way = store.settle().await;
+    }
+    others.await.expect("no panic");
+    store.settle().await.expect("settled");
+    assert_eq!(journals(), 0);
+    let again = open(dir.path()).await.expect("opened again");
+    for number in 0..800 {
+        again.data.get(&Path::from(format!("log/{number}"))).await.expect("is there");
+    }
+}
+
 #[tokio::test]
 async fn a_foreign_directory_and_another_version_are_refused() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -167,19 +167,26 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes all objects durable as files and removes the journal's own: a clean end.
+    /// Makes all objects durable as files and removes the journal's own: a clean end. Puts may
+    /// follow, which begin it anew.
     pub(super) fn close(&self) -> io::Result<()> {
         for segment in 0..2 {
-            if !self.settle(segment)? {
+            self.settle(segment)?;
+        }
+        // Under the lock, so that no record comes into a file that is removed.
+        let mut inner = self.inner.lock();
+        for segment in 0..2 {
+            let used = inner.segments[segment].as_ref().map(|segment| segment.state);
+            if used.is_some_and(|state| state != SegmentState::Free) {
                 return Err(io::Error::other("a put is under way"));
             }
             match fs::remove_file(path_of(&self.stem, segment)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            self.inner.lock().segments[segment] = None;
+            inner.segments[segment] = None;
         }
-        self.inner.lock().right = None;
+        inner.right = None;
         Ok(())
     }
 
