@@ -54,8 +54,8 @@ impl DataCache {
     /// Caches of `bytes` in all.
     #[must_use]
     pub fn new(bytes: u64) -> Arc<Self> {
-        // The kernel keeps what was read as it reads; what it has not asked for yet is raw.
-        let raw = bytes / 2;
+        // Enough for two who read ahead; more would be taken from who reads here and there.
+        let raw = bytes / 4;
         let plain = bytes - raw;
         let items = |b: u64| usize::try_from(b / ITEM_BYTES).unwrap_or(usize::MAX).max(64);
         Arc::new(Self {

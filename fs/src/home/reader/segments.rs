@@ -79,13 +79,7 @@ impl Segments {
         cache: Arc<DataCache>,
         troubles: Arc<Troubles>,
     ) -> Arc<Self> {
-        let course = Mutex::new(Course {
-            ahead: Ahead::new(1, AHEAD_MAX),
-            flying: HashMap::default(),
-            fresh: BTreeSet::new(),
-            last: None,
-            ends: HashMap::default(),
-        });
+        let course = Mutex::new(Course::new(Ahead::new(1, AHEAD_MAX)));
         Arc::new(Self { home, name, prefix, store, cache, troubles, course })
     }
 
@@ -267,6 +261,16 @@ impl Segments {
 }
 
 impl Course {
+    fn new(ahead: Ahead) -> Self {
+        Self {
+            ahead,
+            flying: HashMap::default(),
+            fresh: BTreeSet::new(),
+            last: None,
+            ends: HashMap::default(),
+        }
+    }
+
     /// The windows to fetch now that somebody reads in `window`.
     fn plan(
         &mut self,
@@ -320,13 +324,7 @@ mod tests {
     const SEGMENT: SegmentId = SegmentId(7);
 
     fn course(amount: usize) -> Course {
-        Course {
-            ahead: Ahead::new(amount, AHEAD_MAX.max(amount)),
-            flying: HashMap::default(),
-            fresh: BTreeSet::new(),
-            last: None,
-            ends: HashMap::default(),
-        }
+        Course::new(Ahead::new(amount, AHEAD_MAX.max(amount)))
     }
 
     #[test]
