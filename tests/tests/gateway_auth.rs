@@ -1,5 +1,6 @@
 //! Who may log in: a real slapd, PAM with real users, htpasswd, TLS, tokens for programs.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,16 @@ use yadokari_tests::user::User;
 fn with(sections: String) -> Result<Registry> {
     let options = Options { lines: vec![sections], ..Options::default() };
     Registry::start_with(StoreKind::File, options)
+}
+
+/// A gateway that shows `cert.pem` of a directory.
+fn with_tls(dir: &Path) -> Result<Registry> {
+    let lines = vec![format!(
+        "tls_certificate = {:?}\ntls_key = {:?}",
+        dir.join("cert.pem").display().to_string(),
+        dir.join("key.pem").display().to_string()
+    )];
+    Registry::process(StoreKind::File, Options { lines, ..Options::default() })
 }
 
 /// Asks the first gateway as somebody.
@@ -221,12 +232,7 @@ fn passwords_and_tokens_are_in_no_log() -> Result<()> {
 fn a_renewed_certificate_is_used_without_a_restart() -> Result<()> {
     let dir = tempfile::tempdir()?;
     certificates(dir.path())?;
-    let lines = vec![format!(
-        "tls_certificate = {:?}\ntls_key = {:?}",
-        dir.path().join("cert.pem").display().to_string(),
-        dir.path().join("key.pem").display().to_string()
-    )];
-    let registry = Registry::process(StoreKind::File, Options { lines, ..Options::default() })?;
+    let registry = with_tls(dir.path())?;
     let at = registry.one();
     let curl = |ca: &str| {
         let ca = dir.path().join(ca);
@@ -249,12 +255,7 @@ fn a_renewed_certificate_is_used_without_a_restart() -> Result<()> {
 fn podman_trusts_the_authority_in_its_folder_of_certificates_and_no_other() -> Result<()> {
     let dir = tempfile::tempdir()?;
     certificates(dir.path())?;
-    let lines = vec![format!(
-        "tls_certificate = {:?}\ntls_key = {:?}",
-        dir.path().join("cert.pem").display().to_string(),
-        dir.path().join("key.pem").display().to_string()
-    )];
-    let registry = Registry::process(StoreKind::File, Options { lines, ..Options::default() })?;
+    let registry = with_tls(dir.path())?;
     let script = format!(
         "set -e; cd {home}; export REGISTRY_AUTH_FILE=$PWD/auth.json HOME=$PWD\n\
          mkdir root run certs tree; cp {dir}/ca.pem certs/ca.crt; echo hello > tree/hello\n\
