@@ -23,7 +23,7 @@ use super::maps::HashMap;
 use super::mutants::{self, Mutant};
 use super::record::{ChunkRecord, Place, decode_chunk_id};
 use super::segment::{
-    self, ChunkId, Entry, SEGMENT_BYTES_TARGET, SEGMENT_CHUNKS_TARGET, SegmentBuilder, SegmentId,
+    ChunkId, Entry, Outlook, SEGMENT_BYTES_TARGET, SEGMENT_CHUNKS_TARGET, SegmentBuilder, SegmentId,
 };
 use super::transaction::{Birth, NewSegment};
 use super::types::Ino;
@@ -274,10 +274,14 @@ fn hash_all(group: Vec<(Ino, u64, Arc<Piece>)>, txn: u64) -> Vec<Job> {
 fn pack_all(id: SegmentId, jobs: Vec<Job>) -> Packed {
     let mut builder = SegmentBuilder::new(id);
     let mut births = Vec::with_capacity(jobs.len());
+    let mut of_file = (None, Outlook::default());
     for job in jobs {
         let chunk = builder.next_chunk();
         let plain_bytes = job.piece.len;
-        let (codec, stored) = segment::pack(job.plain);
+        if of_file.0 != Some(job.ino) {
+            of_file = (Some(job.ino), Outlook::default());
+        }
+        let (codec, stored) = of_file.1.pack(job.plain);
         let stored_bytes = u32::try_from(stored.len()).expect("a chunk is small");
         let entry = Entry {
             chunk,

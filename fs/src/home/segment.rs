@@ -32,7 +32,6 @@
 //!
 //! Cutting and hashing are [`yadokari_layers::chunk`]'s; what chunks mean to files, and which of
 //! them still matter, is for the tables to say.
-#![allow(dead_code, unused_imports)] // Commit, reader and cleaner take it up piece by piece.
 
 mod codec;
 mod footer;
@@ -45,8 +44,10 @@ use yadokari_layers::chunk::ChunkHash;
 
 use super::types::Ino;
 
-pub use codec::{Codec, pack, unpack};
-pub use footer::{Footer, FooterError, StoredEntry, TAIL_BYTES_GUESS, read_footer};
+#[cfg(test)]
+use codec::pack;
+pub use codec::{Codec, Outlook, unpack};
+pub use footer::{Footer, FooterError, StoredEntry, read_footer};
 
 /// Version of the format that is written.
 pub const FORMAT_VERSION: u16 = 1;
@@ -211,12 +212,6 @@ impl SegmentBuilder {
         Self { id, born: 0, stored_bytes: 0, entries: Vec::new(), chunks: Vec::new() }
     }
 
-    /// Its name.
-    #[must_use]
-    pub fn id(&self) -> SegmentId {
-        self.id
-    }
-
     /// A name for the next chunk that is born in this segment.
     pub fn next_chunk(&mut self) -> ChunkId {
         let number = self.born;
@@ -241,27 +236,15 @@ impl SegmentBuilder {
     }
 
     /// Bytes of the chunks as stored, without header and footer.
-    #[must_use]
-    pub fn stored_bytes(&self) -> u64 {
+    #[cfg(test)]
+    fn stored_bytes(&self) -> u64 {
         self.stored_bytes
     }
 
     /// Chunks so far, in the order of their places.
-    #[must_use]
-    pub fn entries(&self) -> &[StoredEntry] {
+    #[cfg(test)]
+    fn entries(&self) -> &[StoredEntry] {
         &self.entries
-    }
-
-    /// No chunk so far?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Is there as much in it as a segment should have?
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.stored_bytes >= SEGMENT_BYTES_TARGET
     }
 
     /// The object's contents. Chunks are taken over as they are, tiny ones joined.

@@ -13,6 +13,7 @@
 mod checkpoint;
 mod clock;
 mod near;
+mod recent;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ use super::error::{Error, ErrorKind, Result};
 pub use checkpoint::checkpoints;
 use clock::TableClock;
 use near::{NearStore, Pieces};
+use recent::Recent;
 use seal::SealStore;
 use slatedb_common::clock::SystemClock;
 use upkeep::Upkeep;
@@ -67,6 +69,7 @@ const SCAN_AHEAD_BYTES: usize = 256 << 10;
 pub struct TableShared {
     cache: Arc<dyn DbCache>,
     pieces: Arc<Pieces>,
+    recent: Arc<Recent>,
     clock: Arc<dyn Clock>,
     next: AtomicU64,
 }
@@ -79,13 +82,13 @@ impl TableShared {
             let options = MokaCacheOptions { max_capacity, ..MokaCacheOptions::default() };
             Arc::new(MokaCache::new_with_opts(options))
         };
-        let pieces = bytes / 8;
+        let (pieces, recent) = (bytes / 8, bytes / 8);
         let cache = SplitCache::new()
-            .with_block_cache(Some(moka(bytes / 3 * 2 - pieces)))
+            .with_block_cache(Some(moka(bytes / 3 * 2 - pieces - recent)))
             .with_meta_cache(Some(moka(bytes / 3)))
             .build();
-        let pieces = Pieces::new(pieces);
-        Self { cache: Arc::new(cache), pieces, clock, next: AtomicU64::new(1) }
+        let (pieces, recent) = (Pieces::new(pieces), Arc::new(Recent::new(recent)));
+        Self { cache: Arc::new(cache), pieces, recent, clock, next: AtomicU64::new(1) }
     }
 }
 
@@ -144,6 +147,7 @@ struct Inner {
     /// For reading and writing by the database.
     store: Arc<dyn ObjectStore>,
     pieces: Arc<Pieces>,
+    recent: Arc<Recent>,
     cache: Arc<dyn DbCache>,
     cache_id: u64,
     seed: Option<u64>,
@@ -200,6 +204,7 @@ impl Table {
             path: path.to_owned(),
             store,
             pieces: Arc::clone(&shared.pieces),
+            recent: Arc::clone(&shared.recent),
             cache,
             cache_id,
             seed: options.seed,
@@ -231,6 +236,9 @@ impl Table {
     /// # Errors
     /// `Fenced`, `Corrupt`, `Unavailable`.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        if let Some(value) = self.inner.recent.get(self.inner.cache_id, key) {
+            return Ok(value);
+        }
         loop {
             let db = self.inner.db();
             match db.get_with_options(key, &ReadOptions::default()).await {
@@ -268,6 +276,9 @@ impl Table {
     /// `Fenced`. Anything else is tried again until it works.
     pub async fn write(&self, txn: u64, batch: Batch) -> Result<()> {
         let write_batch = batch.to_write_batch(txn, &self.inner.clock);
+        let (recent, id) = (&self.inner.recent, self.inner.cache_id);
+        let rows = batch.changes.clone();
+        recent.remove(id, &rows);
         // Under one lock: opening again takes what is pending, or this sees the new database.
         let db = {
             let mut pending = self.inner.pending.lock();
@@ -278,11 +289,12 @@ impl Table {
         match db.write(write_batch).await {
             Ok(_handle) => {
                 self.inner.applied.fetch_max(txn, Ordering::AcqRel);
-                Ok(())
             }
             // Opening again applies what is pending, this batch included.
-            Err(error) => self.inner.recover(&db, &error).await,
+            Err(error) => self.inner.recover(&db, &error).await?,
         }
+        recent.put(id, &rows);
+        Ok(())
     }
 
     /// Waits until everything that was written before is durable.

@@ -47,6 +47,30 @@ const SAMPLE_FROM_BYTES: usize = 32 * 1024;
 /// Size of each of the two samples, from the start and from the middle.
 const SAMPLE_BYTES: usize = 4 * 1024;
 
+/// After so many chunks in a row that compression did not make smaller, a file is taken for one
+/// that is compressed already.
+const MISSES_MAX: u32 = 4;
+/// Of such a file one chunk in so many is tried, in case it goes on with something else.
+const TRY_EVERY: u32 = 8;
+
+/// What to expect from compressing the next chunk of a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outlook {
+    /// Chunks since the last one that became smaller.
+    misses: u32,
+}
+
+impl Outlook {
+    /// [`pack`], unless the chunks before say that it is not worth trying.
+    #[must_use]
+    pub fn pack(&mut self, plain: Bytes) -> (Codec, Bytes) {
+        let tries = self.misses < MISSES_MAX || self.misses.is_multiple_of(TRY_EVERY);
+        let (codec, stored) = if tries { pack(plain) } else { (Codec::Plain, plain) };
+        self.misses = if codec == Codec::Plain { self.misses.saturating_add(1) } else { 0 };
+        (codec, stored)
+    }
+}
+
 struct Contexts {
     compressor: Compressor<'static>,
     decompressor: Decompressor<'static>,
@@ -99,7 +123,7 @@ impl Contexts {
 
 /// The form in which the content `plain` is stored: compressed if that pays, else `plain` itself.
 #[must_use]
-pub fn pack(plain: Bytes) -> (Codec, Bytes) {
+pub(super) fn pack(plain: Bytes) -> (Codec, Bytes) {
     if plain.len() < COMPRESS_FROM_BYTES {
         return (Codec::Plain, plain);
     }
@@ -189,6 +213,20 @@ mod tests {
         assert_eq!(pack(plain.clone().into()).0, Codec::Plain);
         plain[..2000].fill(0);
         assert_eq!(pack(plain.into()).0, Codec::Zstd);
+    }
+
+    #[test]
+    fn of_a_file_that_does_not_compress_only_some_chunks_are_tried() {
+        let mut outlook = Outlook::default();
+        let (noise, text) = (Bytes::from(noise(4096)), Bytes::from(vec![b'x'; 4096]));
+        let mut codecs = |plain: &Bytes, n: usize| -> Vec<Codec> {
+            (0..n).map(|_| outlook.pack(plain.clone()).0).collect()
+        };
+        assert_eq!(codecs(&text, 3), [Codec::Zstd; 3]);
+        assert_eq!(codecs(&noise, 5), [Codec::Plain; 5]);
+        // Taken for noise, until one of them is tried; from then on all are.
+        assert_eq!(codecs(&text, 3), [Codec::Plain; 3]);
+        assert_eq!(codecs(&text, 3), [Codec::Zstd; 3]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ const CHECKED_BYTES: usize = 24;
 
 /// How much of the end of an object to read first: enough for the footer of a segment of 128 KiB
 /// chunks, or of some seven hundred small files.
-pub const TAIL_BYTES_GUESS: u64 = 64 * 1024;
+pub(super) const TAIL_BYTES_GUESS: u64 = 64 * 1024;
 
 /// A chunk in a segment and where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
