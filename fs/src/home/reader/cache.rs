@@ -15,10 +15,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::maps::SameHash;
 use super::super::segment::{ChunkId, SegmentId};
+use super::segments::WINDOW_BYTES;
 
 /// Requests of reading ahead that run at the same time, over all homes.
 const FLIGHTS_MAX: usize = 4;
-/// Room in the caches for each thing, as they are sized: small files are some KiB.
+/// Room for each chunk that is kept, as the cache is sized: small files are some KiB.
 const ITEM_BYTES: u64 = 16 << 10;
 
 /// Weighs what is cached by its bytes.
@@ -57,10 +58,12 @@ impl DataCache {
         // Enough for two who read ahead; more would be taken from who reads here and there.
         let raw = bytes / 4;
         let plain = bytes - raw;
-        let items = |b: u64| usize::try_from(b / ITEM_BYTES).unwrap_or(usize::MAX).max(64);
+        let items = |all: u64, of: u64| usize::try_from(all / of).unwrap_or(usize::MAX);
         Arc::new(Self {
-            plain: new_cache(items(plain), plain, ByBytes),
-            raw: new_cache(items(raw), raw, ByBytes),
+            plain: new_cache(items(plain, ITEM_BYTES).max(64), plain, ByBytes),
+            // Said as they are: told of more, the cache would be cut into parts with room for a
+            // few windows each, and drop what was just fetched ahead.
+            raw: new_cache(items(raw, WINDOW_BYTES).max(16), raw, ByBytes),
             flights: Arc::new(Semaphore::new(FLIGHTS_MAX)),
         })
     }
