@@ -24,6 +24,7 @@ on_every_store! {
     a_store_that_stalls_stops_writers_and_takes_little_memory => stalled_store;
     clients_that_hang_or_die_leave_nothing_behind => dying_clients;
     many_homes_take_what_the_busy_ones_need => many_homes;
+    of_very_many_homes_those_stay_open_that_were_used_last => crowd_of_homes;
 }
 
 const WRITERS: u64 = 64;
@@ -363,6 +364,30 @@ fn many_homes(store: StoreKind) -> Result<()> {
     ensure!(median < REOPEN_MAX && took[took.len() * 9 / 10] < 2 * REOPEN_MAX, "{took:?}");
     usage::stays_within_bounds(&instance, "with all homes open again")?;
     instance.fsck_is_clean()
+}
+
+/// Homes that stay open though nothing uses them, and some more.
+const CROWD: usize = 128 + 12;
+
+/// With the usual settings a home stays open for minutes, but not every one of a crowd.
+fn crowd_of_homes(store: StoreKind) -> Result<()> {
+    let instance = Instance::start(store)?;
+    let name = |number: usize| format!("c{number:03}");
+    for number in 0..CROWD {
+        instance.ok(&["home", "create", &name(number), "--owner", "root"])?;
+        fs::write(instance.mount.join(name(number)).join("file"), name(number))?;
+    }
+    let open = || instance.json(&["status"]).ok()?["homes_open"].as_u64();
+    wait::until("some homes to be closed", Duration::from_secs(60), || {
+        (open()? <= 128).then_some(())
+    })?;
+    let still = open().context("homes_open")?;
+    ensure!(still == 128, "{still} homes are open");
+    for number in 0..CROWD {
+        let read = fs::read_to_string(instance.mount.join(name(number)).join("file"))?;
+        ensure!(read == name(number), "{} holds {read:?}", name(number));
+    }
+    usage::stays_within_bounds(&instance, "with a crowd of homes")
 }
 
 fn keep_busy(dir: &Path, over: &AtomicBool) -> Result<()> {

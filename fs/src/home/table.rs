@@ -12,6 +12,7 @@
 
 mod checkpoint;
 mod clock;
+mod memtables;
 mod near;
 mod recent;
 mod seal;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use object_store::ObjectStore;
@@ -39,6 +40,7 @@ use super::clock::Clock;
 use super::error::{Error, ErrorKind, Result};
 pub use checkpoint::checkpoints;
 use clock::TableClock;
+use memtables::Memtables;
 use near::{NearStore, Pieces};
 use recent::Recent;
 use seal::SealStore;
@@ -48,9 +50,11 @@ use yadokari_store::error::Detail;
 
 /// Every batch says its transaction number and its time under this key.
 const TXN_KEY: &[u8] = b"Mt";
-/// Memtables are frozen at this size: small ones keep two hundred homes within memory. Records
-/// are small, and take four times their bytes there.
+/// Memtables are written out at this size. Records are small, and take three times their bytes
+/// there.
 const MEMTABLE_BYTES: usize = 4 << 20;
+/// What the memtables of all homes take in memory; beyond it they are written out early.
+const MEMTABLES_BYTES_MAX: usize = 32 << 20;
 /// Writers wait beyond this many bytes that are not in the store.
 const UNFLUSHED_BYTES_MAX: usize = 8 << 20;
 /// Writers wait beyond this many uncompacted tables.
@@ -70,6 +74,7 @@ pub struct TableShared {
     cache: Arc<dyn DbCache>,
     pieces: Arc<Pieces>,
     recent: Arc<Recent>,
+    memtables: Arc<Memtables>,
     clock: Arc<dyn Clock>,
     next: AtomicU64,
 }
@@ -88,7 +93,8 @@ impl TableShared {
             .with_meta_cache(Some(moka(bytes / 3)))
             .build();
         let (pieces, recent) = (Pieces::new(pieces), Arc::new(Recent::new(recent)));
-        Self { cache: Arc::new(cache), pieces, recent, clock, next: AtomicU64::new(1) }
+        let (cache, memtables) = (Arc::new(cache), Memtables::new(MEMTABLES_BYTES_MAX));
+        Self { cache, pieces, recent, memtables, clock, next: AtomicU64::new(1) }
     }
 }
 
@@ -101,10 +107,17 @@ pub struct TableOptions {
     pub seed: Option<u64>,
 }
 
+/// A key and what it gets: a record, or `None` where it is deleted.
+type Change = (Bytes, Option<Bytes>);
+
+fn bytes_of((key, value): &Change) -> usize {
+    key.len() + value.as_ref().map_or(0, Bytes::len)
+}
+
 /// Changes that become visible and durable together.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    changes: Vec<(Bytes, Option<Bytes>)>,
+    changes: Vec<Change>,
 }
 
 impl Batch {
@@ -116,6 +129,21 @@ impl Batch {
     /// Deletes a record.
     pub fn delete(&mut self, key: Bytes) {
         self.changes.push((key, None));
+    }
+
+    /// The same rows in one piece of memory: one for each would take as much again.
+    fn packed(self) -> Self {
+        let mut all = BytesMut::with_capacity(self.changes.iter().map(bytes_of).sum());
+        for (key, value) in &self.changes {
+            all.extend_from_slice(key);
+            all.extend_from_slice(value.as_deref().unwrap_or_default());
+        }
+        let mut all = all.freeze();
+        let pack = |(key, value): Change| {
+            let key = all.split_to(key.len());
+            (key, value.map(|value| all.split_to(value.len())))
+        };
+        Self { changes: self.changes.into_iter().map(pack).collect() }
     }
 
     fn to_write_batch(&self, txn: u64, clock: &TableClock) -> WriteBatch {
@@ -148,7 +176,9 @@ struct Inner {
     store: Arc<dyn ObjectStore>,
     pieces: Arc<Pieces>,
     recent: Arc<Recent>,
+    memtables: Arc<Memtables>,
     cache: Arc<dyn DbCache>,
+    /// The number of these tables among those of the process.
     cache_id: u64,
     seed: Option<u64>,
     clock: Arc<TableClock>,
@@ -205,6 +235,7 @@ impl Table {
             store,
             pieces: Arc::clone(&shared.pieces),
             recent: Arc::clone(&shared.recent),
+            memtables: Arc::clone(&shared.memtables),
             cache,
             cache_id,
             seed: options.seed,
@@ -275,6 +306,7 @@ impl Table {
     /// # Errors
     /// `Fenced`. Anything else is tried again until it works.
     pub async fn write(&self, txn: u64, batch: Batch) -> Result<()> {
+        let batch = batch.packed();
         let write_batch = batch.to_write_batch(txn, &self.inner.clock);
         let (recent, id) = (&self.inner.recent, self.inner.cache_id);
         let rows = batch.changes.clone();
@@ -294,6 +326,7 @@ impl Table {
             Err(error) => self.inner.recover(&db, &error).await?,
         }
         recent.put(id, &rows);
+        self.inner.memtables.note(&self.inner, &rows);
         Ok(())
     }
 
@@ -336,6 +369,7 @@ impl Table {
             reopening.task.abort();
         }
         let closed = self.inner.db().close().await;
+        self.inner.memtables.forget(self.inner.cache_id);
         closed.map_err(|error| explain(&self.inner.path, &error))
     }
 }

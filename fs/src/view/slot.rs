@@ -262,6 +262,13 @@ impl Slot {
         self.retired.store(false, Ordering::Release);
     }
 
+    /// How long nothing used the home. `None`: it is not open.
+    #[must_use]
+    pub fn unused_for(&self) -> Option<Duration> {
+        let used_ms = self.used_ms.load(Ordering::Relaxed);
+        self.opened().map(|_| Duration::from_millis(self.now_ms().saturating_sub(used_ms)))
+    }
+
     /// Closes the home where nothing used it for `idle` and nothing would be lost by it.
     /// Gives whether it is closed.
     ///
@@ -272,7 +279,9 @@ impl Slot {
             return Ok(true);
         };
         let used_ms = self.used_ms.load(Ordering::Relaxed);
-        if Duration::from_millis(self.now_ms() - used_ms) < idle || open.home.has_used_orphans() {
+        if Duration::from_millis(self.now_ms().saturating_sub(used_ms)) < idle
+            || open.home.has_used_orphans()
+        {
             return Ok(false);
         }
         drop(open);

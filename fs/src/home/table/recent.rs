@@ -5,11 +5,13 @@
 //!
 //! What always holds: a row that is here is what the tables would answer. There is one writer,
 //! which takes rows out before it gives the tables others, and puts those in when the tables have
-//! them; nothing that was read is put in.
+//! them; nothing that was read is put in. Values are copies: what the tables are given lies
+//! together with its whole batch.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::Change;
 use crate::home::key::{self, Key};
 use crate::home::maps::HashMap;
 
@@ -28,10 +30,12 @@ pub struct Recent {
 /// goes.
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<(u64, Key), Option<Bytes>>,
+    young: Rows,
     young_bytes: usize,
-    old: HashMap<(u64, Key), Option<Bytes>>,
+    old: Rows,
 }
+
+type Rows = HashMap<(u64, Key), Option<Box<[u8]>>>;
 
 impl Recent {
     /// For `bytes` in all.
@@ -49,11 +53,12 @@ impl Recent {
         }
         let name = (table, Key::from_slice(key));
         let generations = self.generations.lock();
-        generations.young.get(&name).or_else(|| generations.old.get(&name)).cloned()
+        let value = generations.young.get(&name).or_else(|| generations.old.get(&name))?;
+        Some(value.as_deref().map(Bytes::copy_from_slice))
     }
 
     /// `table` is about to be given other rows for these keys.
-    pub fn remove(&self, table: u64, changes: &[(Bytes, Option<Bytes>)]) {
+    pub fn remove(&self, table: u64, changes: &[Change]) {
         let mut generations = self.generations.lock();
         for (key, _) in changes.iter().filter(|(key, _)| is_kept(key)) {
             generations.remove(&(table, Key::from_slice(key)));
@@ -61,15 +66,16 @@ impl Recent {
     }
 
     /// `table` has these rows.
-    pub fn put(&self, table: u64, changes: &[(Bytes, Option<Bytes>)]) {
+    pub fn put(&self, table: u64, changes: &[Change]) {
         let mut generations = self.generations.lock();
         for (key, value) in changes.iter().filter(|(key, _)| is_kept(key)) {
             if generations.young_bytes >= self.bytes_max {
                 generations.old = std::mem::take(&mut generations.young);
                 generations.young_bytes = 0;
             }
-            generations.young_bytes += cost(value.as_ref());
-            generations.young.insert((table, Key::from_slice(key)), value.clone());
+            let value = value.as_deref().map(Box::from);
+            generations.young_bytes += cost(value.as_deref());
+            generations.young.insert((table, Key::from_slice(key)), value);
         }
     }
 }
@@ -77,15 +83,15 @@ impl Recent {
 impl Generations {
     fn remove(&mut self, name: &(u64, Key)) {
         if let Some(value) = self.young.remove(name) {
-            self.young_bytes -= cost(value.as_ref());
+            self.young_bytes -= cost(value.as_deref());
         } else {
             self.old.remove(name);
         }
     }
 }
 
-fn cost(value: Option<&Bytes>) -> usize {
-    ROW_BYTES + value.map_or(0, Bytes::len)
+fn cost(value: Option<&[u8]>) -> usize {
+    ROW_BYTES + value.map_or(0, <[u8]>::len)
 }
 
 /// Rows that commits ask for again. Inodes and names stay in memory in another form.
@@ -97,7 +103,7 @@ fn is_kept(key: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn row(key: &str, value: Option<&'static str>) -> (Bytes, Option<Bytes>) {
+    fn row(key: &str, value: Option<&'static str>) -> Change {
         (Bytes::copy_from_slice(key.as_bytes()), value.map(Bytes::from))
     }
 

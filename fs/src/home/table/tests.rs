@@ -67,6 +67,42 @@ async fn what_was_written_is_read_at_once_and_by_the_first_poll() {
 }
 
 #[tokio::test]
+async fn memtables_that_are_too_large_together_are_written_out_the_largest_first() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut shared = TableShared::new(8 << 20, Arc::new(crate::home::SystemClock));
+    shared.memtables = Memtables::new(200 << 10);
+    let mut tables = Vec::new();
+    for name in ["a", "b", "c"] {
+        let options = TableOptions::default();
+        tables.push(Table::open(Arc::clone(&store), name, &shared, options).await.expect("open"));
+    }
+    let value = "v".repeat(200);
+    // The second one gets most.
+    for txn in 1..=2000_u64 {
+        let table = &tables[[0, 1, 1, 1, 2][txn as usize % 5]];
+        table.write(txn, batch(&format!("k{txn:04}"), &value)).await.expect("write");
+    }
+    let bytes = || shared.memtables.bytes();
+    let less = async {
+        while bytes() > 200 << 10 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("writing out", less).await;
+    let written_out = |table: &Table| table.inner.db().manifest().l0().len();
+    assert!(written_out(&tables[1]) > 0, "the largest");
+    for txn in 1..=2000_u64 {
+        let table = &tables[[0, 1, 1, 1, 2][txn as usize % 5]];
+        let read = table.get(format!("k{txn:04}").as_bytes()).await.expect("get");
+        assert_eq!(text(read).as_ref(), Some(&value), "{txn}");
+    }
+    for table in tables {
+        table.close().await.expect("close");
+    }
+    assert_eq!(bytes(), 0);
+}
+
+#[tokio::test]
 async fn what_was_flushed_is_there_after_a_crash_and_the_epoch_goes_up() {
     for (name, store, _dir) in stores().await {
         let table = open(&store).await;
