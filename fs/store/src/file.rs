@@ -15,6 +15,7 @@ mod names;
 mod read;
 mod reserve;
 mod root;
+mod spares;
 mod upload;
 mod write;
 

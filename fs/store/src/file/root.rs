@@ -19,6 +19,7 @@ use super::footer::Tag;
 use super::journal::{self, Journal};
 use super::names::OWN;
 use super::reserve::Reserve;
+use super::spares::Spares;
 use crate::error::StoreError;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -52,6 +53,7 @@ pub(super) struct Root {
     durable: Mutex<HashMap<PathBuf, Made>>,
     pub(super) reserve: Reserve,
     pub(super) journal: Arc<Journal>,
+    spares: Arc<Spares>,
     /// Held locked until the store is dropped or the process dies.
     _alive: File,
 }
@@ -105,6 +107,7 @@ impl Root {
         Ok(Root {
             path: path.to_owned(),
             journal: Journal::new(path, &temporary),
+            spares: Spares::new(&temporary),
             temporary,
             instance,
             count: AtomicU64::new(0),
@@ -129,6 +132,11 @@ impl Root {
         let path = self.temporary.join(name);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         Ok(Temporary { path, file, published: false })
+    }
+
+    /// Likewise, for somebody who waits: one that was made ahead where there is one.
+    pub(super) fn temporary_at_once(&self) -> io::Result<Temporary> {
+        self.spares.take().map_or_else(|| self.temporary(), Ok)
     }
 
     /// Excludes every other replacement and removal of the object, in all processes.
@@ -224,6 +232,7 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
+        self.spares.close();
         if let Err(error) = self.journal.close() {
             // The next opening makes it good.
             tracing::warn!(%error, "the journal of the store stays");

@@ -111,7 +111,7 @@ impl Writer<'_> {
     }
 
     fn make_unsynced(&self, payload: &PutPayload, end: &[u8]) -> Result<()> {
-        let mut temporary = self.root.temporary().map_err(|e| self.error("put", e))?;
+        let mut temporary = self.root.temporary_at_once().map_err(|e| self.error("put", e))?;
         let mut payload = payload.iter().cloned().collect::<Vec<_>>();
         payload.push(Bytes::copy_from_slice(end));
         write_payload(&mut temporary.file, &payload.into_iter().collect())

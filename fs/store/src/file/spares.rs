@@ -1,0 +1,124 @@
+//! Empty files that were made ahead, for small objects that somebody waits for.
+//!
+//! Making a file takes long on some file systems (ext4 without a journal looks at every inode
+//! that was deleted a short while ago), and a small object takes little else. What always holds:
+//! who asks gets a file at once, made ahead or made now; at most a bounded number is kept.
+
+use super::root::Temporary;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Files that are made in one go.
+const BATCH: usize = 16;
+/// The next ones are made when so few are left: one batch.
+const REFILL_FROM: usize = BATCH;
+
+#[derive(Debug)]
+pub(super) struct Spares {
+    /// Batches lie in two directories in turn, so that making one does not hold up those who
+    /// take a file out of the other.
+    directories: [PathBuf; 2],
+    files: Mutex<VecDeque<Temporary>>,
+    count: AtomicU64,
+    refilling: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl Spares {
+    /// None yet; they will lie in `temporary`.
+    pub(super) fn new(temporary: &Path) -> Arc<Spares> {
+        Arc::new(Spares {
+            directories: [temporary.join("spare0"), temporary.join("spare1")],
+            files: Mutex::default(),
+            count: AtomicU64::new(0),
+            refilling: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// One that was made ahead, if there is one. Others are being made then.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Temporary> {
+        let (file, left) = {
+            let mut files = self.files.lock();
+            (files.pop_front(), files.len())
+        };
+        if left <= REFILL_FROM && !self.refilling.swap(true, Ordering::AcqRel) {
+            let this = Arc::clone(self);
+            let refill = move || {
+                // Who finds none makes one, and says what is wrong where that fails.
+                let _failed = this.refill();
+                this.refilling.store(false, Ordering::Release);
+            };
+            if std::thread::Builder::new().name("spares".into()).spawn(refill).is_err() {
+                self.refilling.store(false, Ordering::Release);
+            }
+        }
+        file
+    }
+
+    fn refill(&self) -> io::Result<()> {
+        let batch = self.count.fetch_add(1, Ordering::Relaxed);
+        let directory = &self.directories[usize::from(batch % 2 == 1)];
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        for n in 0..BATCH {
+            let path = directory.join(format!("{batch:x}.{n}"));
+            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+            let mut files = self.files.lock();
+            if self.closed.load(Ordering::Acquire) {
+                drop(Temporary { path, file, published: false });
+                break;
+            }
+            files.push_back(Temporary { path, file, published: false });
+        }
+        Ok(())
+    }
+
+    /// Removes what is left; none is kept any more.
+    pub(super) fn close(&self) {
+        let mut files = self.files.lock();
+        self.closed.store(true, Ordering::Release);
+        files.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn files_are_made_ahead_within_bounds_and_gone_when_closed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let spares = Spares::new(dir.path());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut taken = Vec::new();
+        while taken.len() < 100 {
+            assert!(Instant::now() < deadline, "none is made");
+            match spares.take() {
+                Some(file) => taken.push(file),
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+            assert!(spares.files.lock().len() <= 2 * BATCH);
+        }
+        let mut paths: Vec<_> = taken.iter().map(|file| file.path.clone()).collect();
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), 100, "each is another one");
+        while spares.refilling.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(taken);
+        spares.close();
+        for directory in &spares.directories {
+            assert_eq!(fs::read_dir(directory).expect("lists").count(), 0);
+        }
+    }
+}
