@@ -18,6 +18,9 @@ const BATCH: usize = 16;
 /// The next ones are made when so few are left: one batch.
 const REFILL_FROM: usize = BATCH;
 
+/// How far the thread that makes them stands back behind others.
+const NICE: i32 = 10;
+
 #[derive(Debug)]
 pub(super) struct Spares {
     /// Batches lie in two directories in turn, so that making one does not hold up those who
@@ -50,6 +53,8 @@ impl Spares {
         if left <= REFILL_FROM && !self.refilling.swap(true, Ordering::AcqRel) {
             let this = Arc::clone(self);
             let refill = move || {
+                // Whoever waits for something shall not wait for this.
+                let _same = rustix::process::nice(NICE);
                 // Who finds none makes one, and says what is wrong where that fails.
                 let _failed = this.refill();
                 this.refilling.store(false, Ordering::Release);
@@ -68,15 +73,18 @@ impl Spares {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        for n in 0..BATCH {
+        let make = |n| {
+            // Each may take long, and none of it is urgent.
+            std::thread::yield_now();
             let path = directory.join(format!("{batch:x}.{n}"));
             let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-            let mut files = self.files.lock();
-            if self.closed.load(Ordering::Acquire) {
-                drop(Temporary { path, file, published: false });
-                break;
-            }
-            files.push_back(Temporary { path, file, published: false });
+            Ok(Temporary { path, file, published: false })
+        };
+        let made = (0..BATCH).map(make).collect::<io::Result<Vec<_>>>()?;
+        let mut files = self.files.lock();
+        if !self.closed.load(Ordering::Acquire) {
+            // All at once: nobody takes one while its directory is locked for the next.
+            files.extend(made);
         }
         Ok(())
     }
