@@ -42,11 +42,7 @@ async fn read(store: &FileStore, name: &str) -> Option<String> {
 /// The directory as a loss of power leaves it: a copy, whose locks nobody holds.
 fn lose_power(dir: &Path, unsynced: &[&str], left: Left) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a directory");
-    let status = std::process::Command::new("cp")
-        .args(["-a", "--", &format!("{}/.", dir.display())])
-        .arg(copy.path())
-        .status();
-    assert!(status.expect("cp runs").success());
+    copy_tree(dir, copy.path());
     for name in unsynced {
         let file = copy.path().join(format!("{name}="));
         let bytes = fs::read(&file).expect("it is there");
@@ -59,6 +55,20 @@ fn lose_power(dir: &Path, unsynced: &[&str], left: Left) -> tempfile::TempDir {
         }
     }
     copy
+}
+
+/// Not by `cp`: a child has all of the process's locks, of every test, until it runs a program.
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("read");
+        let to = to.join(entry.file_name());
+        if entry.file_type().expect("known").is_dir() {
+            fs::create_dir(&to).expect("made");
+            copy_tree(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), &to).expect("copied");
+        }
+    }
 }
 
 fn journals(dir: &Path) -> Vec<PathBuf> {
