@@ -15,6 +15,10 @@ use crate::results::{Better, Metric, Results, Sample, Setting};
 use crate::size::Size;
 use crate::workload::Workload;
 
+/// Bytes that rados bench writes at most: a store in memory that is full waits, and rados bench
+/// with it.
+const RADOS_BYTES_MAX: u64 = 2 << 30;
+
 /// What is asked for.
 pub struct Plan {
     pub size: Size,
@@ -123,7 +127,11 @@ pub fn rados_bench(ceph: &Ceph, size: Size) -> Vec<Sample> {
     ];
     let mut samples = Vec::new();
     for (metric, bytes, depth, line, unit, better) in figures {
-        let said = ceph.rados(&["-p", "data", "bench", seconds, "write", "-b", bytes, "-t", depth]);
+        let rados = ["-p", "data", "bench", seconds, "write", "-b", bytes, "-t", depth];
+        let objects = RADOS_BYTES_MAX / bytes.parse::<u64>().expect("a number above");
+        let objects = objects.to_string();
+        let most = ["--max-objects", &objects];
+        let said = ceph.rados(&[&rados[..], &most[..]].concat());
         let found = said.ok().and_then(|said| {
             let value = said.lines().find_map(|text| text.trim().strip_prefix(line))?;
             value.trim().parse::<f64>().ok()

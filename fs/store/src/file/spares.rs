@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 /// Files that are made in one go.
 const BATCH: usize = 16;
@@ -29,6 +30,8 @@ pub(super) struct Spares {
     files: Mutex<VecDeque<Temporary>>,
     count: AtomicU64,
     refilling: AtomicBool,
+    /// The thread that makes them now, or did last.
+    thread: Mutex<Option<JoinHandle<()>>>,
     closed: AtomicBool,
 }
 
@@ -40,6 +43,7 @@ impl Spares {
             files: Mutex::default(),
             count: AtomicU64::new(0),
             refilling: AtomicBool::new(false),
+            thread: Mutex::default(),
             closed: AtomicBool::new(false),
         })
     }
@@ -59,8 +63,10 @@ impl Spares {
                 let _failed = this.refill();
                 this.refilling.store(false, Ordering::Release);
             };
-            if std::thread::Builder::new().name("spares".into()).spawn(refill).is_err() {
-                self.refilling.store(false, Ordering::Release);
+            let mut thread = self.thread.lock();
+            match std::thread::Builder::new().name("spares".into()).spawn(refill) {
+                Ok(started) => *thread = Some(started),
+                Err(_) => self.refilling.store(false, Ordering::Release),
             }
         }
         file
@@ -73,27 +79,29 @@ impl Spares {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let make = |n| {
+        let mut made = Vec::with_capacity(BATCH);
+        for n in 0..BATCH {
+            if self.closed.load(Ordering::Acquire) {
+                return Ok(());
+            }
             // Each may take long, and none of it is urgent.
             std::thread::yield_now();
             let path = directory.join(format!("{batch:x}.{n}"));
             let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-            Ok(Temporary { path, file, published: false })
-        };
-        let made = (0..BATCH).map(make).collect::<io::Result<Vec<_>>>()?;
-        let mut files = self.files.lock();
-        if !self.closed.load(Ordering::Acquire) {
-            // All at once: nobody takes one while its directory is locked for the next.
-            files.extend(made);
+            made.push(Temporary { path, file, published: false });
         }
+        // All at once: nobody takes one while its directory is locked for the next.
+        self.files.lock().extend(made);
         Ok(())
     }
 
-    /// Removes what is left; none is kept any more.
+    /// Removes what is left; nobody makes or takes one any more.
     pub(super) fn close(&self) {
-        let mut files = self.files.lock();
         self.closed.store(true, Ordering::Release);
-        files.clear();
+        if let Some(thread) = self.thread.lock().take() {
+            let _panicked = thread.join();
+        }
+        self.files.lock().clear();
     }
 }
 
@@ -120,9 +128,6 @@ mod tests {
         paths.sort();
         paths.dedup();
         assert_eq!(paths.len(), 100, "each is another one");
-        while spares.refilling.load(Ordering::Acquire) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
         drop(taken);
         spares.close();
         for directory in &spares.directories {
