@@ -166,11 +166,15 @@ const BOTTOM: i32 = 480;
 
 fn head(title: &str, names: &[(&str, RGBColor)]) -> Vec<Shape> {
     let mut shapes = vec![Shape::Text((LEFT, 24), title.to_owned(), 20, Align::Left)];
-    let mut x = LEFT;
+    let (mut x, mut y) = (LEFT, 44);
     for (name, colour) in names {
-        shapes.push(Shape::Box((x, 50), (x + 12, 62), *colour));
-        shapes.push(Shape::Text((x + 18, 56), (*name).to_owned(), 14, Align::Left));
-        x += 36 + 8 * i32::try_from(name.len()).unwrap_or(0);
+        let width = 36 + 8 * i32::try_from(name.len()).unwrap_or(0);
+        if x + width > RIGHT {
+            (x, y) = (LEFT, y + 20);
+        }
+        shapes.push(Shape::Box((x, y), (x + 12, y + 12), *colour));
+        shapes.push(Shape::Text((x + 18, y + 6), (*name).to_owned(), 14, Align::Left));
+        x += width;
     }
     shapes.push(Shape::Line(vec![(LEFT, BOTTOM), (RIGHT, BOTTOM)], RGBColor(90, 90, 90), 1));
     shapes
