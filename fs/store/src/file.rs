@@ -7,8 +7,10 @@
 //!
 //! Every operation is one hop to a blocking thread, which does all its system calls there. How
 //! many run at once is bounded. Form of the files: `footer`; the directory: `root`; names:
-//! `names`; small new objects: `journal`; why it is so: `decisions/file-format.md`.
+//! `names`; small new objects: `journal`; large ones that nobody reads soon: `direct`; why it is
+//! so: `decisions/file-format.md`.
 
+mod direct;
 mod footer;
 mod journal;
 mod names;
@@ -21,7 +23,7 @@ mod write;
 
 use crate::error::{Detail, StoreError};
 use crate::store::Usage;
-use crate::{BlockingPool, NameLater, UseReserve};
+use crate::{BlockingPool, NameLater, NotReadSoon, UseReserve};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -123,7 +125,7 @@ impl FileStore {
     }
 
     fn writer<'a>(&'a self, location: &'a Path) -> Writer<'a> {
-        Writer { root: &self.root, class: self.class, location, name_later: false }
+        Writer { root: &self.root, class: self.class, location, name_later: false, direct: false }
     }
 }
 
@@ -137,9 +139,9 @@ impl ObjectStore for FileStore {
     ) -> Result<PutResult> {
         let location = location.clone();
         let class = if UseReserve::is_in(&opts) { Class::Meta } else { self.class };
-        let name_later = NameLater::is_in(&opts);
+        let (name_later, direct) = (NameLater::is_in(&opts), NotReadSoon::is_in(&opts));
         let put = move |this: &FileStore| {
-            let writer = Writer { class, name_later, ..this.writer(&location) };
+            let writer = Writer { class, name_later, direct, ..this.writer(&location) };
             writer.put(&payload, &opts.mode, &opts.attributes)
         };
         self.hop(put).await

@@ -28,7 +28,7 @@ pub mod url;
 pub use error::{Kind, StoreError, is_transient, kind};
 pub use object_store;
 pub use pool::BlockingPool;
-pub use reserve::{NameLater, UseReserve};
+pub use reserve::{NameLater, NotReadSoon, UseReserve};
 pub use store::{Role, ScanReport, Store, StoreOptions, Usage};
 pub use url::{StoreUrl, UrlError};
 

@@ -1,5 +1,5 @@
-//! What a put may be told beside its mode: that it may go through on a medium that is full, and
-//! that its name may reach the medium later.
+//! What a put may be told beside its mode: that it may go through on a medium that is full, that
+//! its name may reach the medium later, and that nobody here reads it soon.
 //!
 //! Data fails with `NoSpace` on a full medium, metadata goes on from what is kept for it. Some
 //! data must pass as well, because without it no space would ever come back: what a cleaner
@@ -42,5 +42,24 @@ impl NameLater {
     /// Whether these options say so.
     pub fn is_in(options: &PutOptions) -> bool {
         options.extensions.get::<NameLater>().is_some()
+    }
+}
+
+/// In the extensions of a put: the object is not read on this machine soon, or whoever reads it
+/// soon has its content in caches of its own. A store that writes through the memory of this
+/// machine may leave that memory alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotReadSoon;
+
+impl NotReadSoon {
+    /// The same put, told so.
+    pub fn add_to(mut options: PutOptions) -> PutOptions {
+        options.extensions.insert(NotReadSoon);
+        options
+    }
+
+    /// Whether these options say so.
+    pub fn is_in(options: &PutOptions) -> bool {
+        options.extensions.get::<NotReadSoon>().is_some()
     }
 }

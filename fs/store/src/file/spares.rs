@@ -16,6 +16,9 @@ use std::thread::JoinHandle;
 
 /// Files that are made in one go.
 const BATCH: usize = 16;
+/// Batches after which other directories are taken: where many files were made and removed, making
+/// the next one gets slow (see `scatter` in `root`).
+const BATCHES_PER_DIRECTORY: u64 = 64;
 /// The next ones are made when so few are left: one batch.
 const REFILL_FROM: usize = BATCH;
 
@@ -24,9 +27,9 @@ const NICE: i32 = 10;
 
 #[derive(Debug)]
 pub(super) struct Spares {
-    /// Batches lie in two directories in turn, so that making one does not hold up those who
+    /// Batches lie in two directories of it in turn, so that making one does not hold up those who
     /// take a file out of the other.
-    directories: [PathBuf; 2],
+    temporary: PathBuf,
     files: Mutex<VecDeque<Temporary>>,
     count: AtomicU64,
     refilling: AtomicBool,
@@ -39,7 +42,7 @@ impl Spares {
     /// None yet; they will lie in `temporary`.
     pub(super) fn new(temporary: &Path) -> Arc<Spares> {
         Arc::new(Spares {
-            directories: [temporary.join("spare0"), temporary.join("spare1")],
+            temporary: temporary.to_owned(),
             files: Mutex::default(),
             count: AtomicU64::new(0),
             refilling: AtomicBool::new(false),
@@ -74,10 +77,14 @@ impl Spares {
 
     fn refill(&self) -> io::Result<()> {
         let batch = self.count.fetch_add(1, Ordering::Relaxed);
-        let directory = &self.directories[usize::from(batch % 2 == 1)];
-        match fs::create_dir(directory) {
+        let directory = self.directory(batch);
+        match fs::create_dir(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
+        }
+        if let Some(before) = batch.checked_sub(BATCHES_PER_DIRECTORY) {
+            // Not while it has files that nobody took; the end of the store removes it as well.
+            let _in_use = fs::remove_dir(self.directory(before));
         }
         let mut made = Vec::with_capacity(BATCH);
         for n in 0..BATCH {
@@ -93,6 +100,11 @@ impl Spares {
         // All at once: nobody takes one while its directory is locked for the next.
         self.files.lock().extend(made);
         Ok(())
+    }
+
+    fn directory(&self, batch: u64) -> PathBuf {
+        let number = batch / BATCHES_PER_DIRECTORY * 2 + batch % 2;
+        self.temporary.join(format!("spare{number:x}"))
     }
 
     /// Removes what is left; nobody makes or takes one any more.
@@ -130,7 +142,8 @@ mod tests {
         assert_eq!(paths.len(), 100, "each is another one");
         drop(taken);
         spares.close();
-        for directory in &spares.directories {
+        for entry in fs::read_dir(dir.path()).expect("lists") {
+            let directory = entry.expect("lists").path();
             assert_eq!(fs::read_dir(directory).expect("lists").count(), 0);
         }
     }

@@ -33,6 +33,8 @@ pub(super) struct Writer<'a> {
     pub(super) location: &'a Location,
     /// The name need not be durable when the put is acknowledged.
     pub(super) name_later: bool,
+    /// A large object's data need not be in the page cache afterwards.
+    pub(super) direct: bool,
 }
 
 impl Writer<'_> {
@@ -51,7 +53,11 @@ impl Writer<'_> {
                 return Ok(done);
             }
             let mut temporary = self.root.temporary().map_err(|e| self.error("put", e))?;
-            write_payload(&mut temporary.file, payload).map_err(|e| self.error("put", e))?;
+            let written = match self.direct {
+                true => self.root.direct.write(&mut temporary.file, payload),
+                false => write_payload(&mut temporary.file, payload),
+            };
+            written.map_err(|e| self.error("put", e))?;
             self.finish(temporary, length, mode, attributes)
         })
     }
@@ -281,7 +287,11 @@ fn put_result(tag: Tag) -> PutResult {
 }
 
 fn write_payload(file: &mut fs::File, payload: &PutPayload) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = payload.iter().map(|chunk| IoSlice::new(chunk)).collect();
+    write_slices(file, payload.iter().map(|chunk| IoSlice::new(chunk)).collect())
+}
+
+/// Writes slices one behind the other, as few calls as there can be.
+pub(super) fn write_slices(file: &mut fs::File, mut slices: Vec<IoSlice<'_>>) -> io::Result<()> {
     let mut rest = &mut slices[..];
     IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
