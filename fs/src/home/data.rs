@@ -280,9 +280,7 @@ impl State {
         if range.is_empty() {
             return Ok(Parts::new());
         }
-        let file = contents_mut(self.file_range(ino, &range)?);
-        file.read_end = range.end;
-        let mut parts = parts_of(file, range);
+        let mut parts = parts_of(contents(self.file_range(ino, &range)?), range);
         for part in &mut parts {
             if let Part::Stored(Place::Small { id, at }, len) = part
                 && let Some(value) = self.unwritten.get(id)

@@ -42,6 +42,7 @@ mod notice;
 mod open;
 pub mod owner;
 mod parked;
+mod readahead;
 mod reader;
 mod reap;
 mod record;
@@ -406,6 +407,7 @@ impl Home {
             let room = self.core.reading.admit((2 * u64::from(len)).max(READ_BYTES_MIN), || ());
             let _room = self.core.patient(async { Ok(room.await) }).await?;
             self.core.admitted().await?;
+            self.core.read_ahead(ino, offset, len);
             let fetched = self.core.reader.fetch(&self.core.table, &parts);
             let at = |error: Error| {
                 error.in_place(&self.core.name, format_args!("inode {ino} from byte {offset}"))

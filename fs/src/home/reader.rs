@@ -9,6 +9,7 @@
 mod cache;
 mod records;
 mod segments;
+mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -31,6 +32,7 @@ use super::trouble::Troubles;
 pub use cache::DataCache;
 use records::Records;
 use segments::Segments;
+use stream::Stream;
 
 /// Chunks stored in less than this are fetched by windows.
 const WINDOWED_BYTES_MAX: u32 = 64 << 10;
@@ -53,6 +55,7 @@ pub struct Reader {
     home: u64,
     cache: Arc<DataCache>,
     segments: Arc<Segments>,
+    stream: Stream,
     records: Records,
     /// Where the last requests for short runs of big chunks ended, newest last.
     ends: Mutex<VecDeque<(SegmentId, u64)>>,
@@ -83,7 +86,8 @@ impl Reader {
         troubles: Arc<Troubles>,
     ) -> Self {
         let segments = Segments::new(home, name, prefix, store, Arc::clone(&cache), troubles);
-        Self { home, cache, segments, records: Records::default(), ends: Mutex::default() }
+        let (stream, records) = (Stream::default(), Records::default());
+        Self { home, cache, segments, stream, records, ends: Mutex::default() }
     }
 
     /// Records of chunks that the database does not show yet.
@@ -162,6 +166,35 @@ impl Reader {
         Ok(Some(std::mem::take(pieces.done())))
     }
 
+    /// Fetches those runs of large chunks that a read of these parts will ask for; false where
+    /// there is no room for them.
+    ///
+    /// # Errors
+    /// What the tables say.
+    pub async fn fetch_ahead(&self, table: &Table, parts: &Parts) -> Result<bool> {
+        let mut found: BTreeMap<(SegmentId, u32), (ChunkId, ChunkRecord)> = BTreeMap::new();
+        for part in parts {
+            if let Part::Stored(Place::Chunk { id, .. }, _) = part
+                && !self.cache.plain.contains_key(&(self.home, *id))
+                && let Some(record) = self.record(table, *id).await?
+            {
+                found.insert((record.segment, record.offset), (*id, record));
+            }
+        }
+        let found: Vec<_> = found.into_values().collect();
+        for run in runs(&found) {
+            let (segment, range) = (run[0].1.segment, range_of(run));
+            if are_small(run) || range.end - range.start <= SHORT_BYTES_MAX {
+                continue;
+            }
+            let Some(room) = self.cache.try_hold(range.end - range.start) else {
+                return Ok(false);
+            };
+            self.stream.fetch(&self.segments, segment, range, room);
+        }
+        Ok(true)
+    }
+
     /// The record of a chunk.
     ///
     /// # Errors
@@ -216,6 +249,7 @@ impl Reader {
             // What is kept of the segment, or the way to here, may be at fault.
             Err(Error(ErrorKind::Corrupt(_))) => {
                 self.segments.forget(run[0].1.segment, &range_of(run));
+                self.stream.forget(run[0].1.segment, &range_of(run));
                 self.load_run_once(run, wanted, chunks).await
             }
             done => done,
@@ -229,11 +263,16 @@ impl Reader {
         chunks: &mut Chunks,
     ) -> Result<()> {
         let (segment, range) = (run[0].1.segment, range_of(run));
-        let small = run.iter().all(|(_, r)| r.stored_bytes < WINDOWED_BYTES_MAX);
-        let windowed = small || self.follows(segment, &range);
-        let bytes = match windowed {
-            true => self.segments.get_windowed(segment, &range).await?,
-            false => self.segments.get(segment, range.clone()).await?,
+        let windowed = are_small(run) || self.follows(segment, &range);
+        let ahead = match windowed {
+            true => None,
+            false => self.stream.take(segment, &range).await,
+        };
+        let is_shared = windowed || ahead.is_some() || run.len() > 1;
+        let bytes = match ahead {
+            Some(bytes) => bytes,
+            None if windowed => self.segments.get_windowed(segment, &range).await?,
+            None => self.segments.get(segment, range.clone()).await?,
         };
         for (id, record) in run {
             let from = (u64::from(record.offset) - range.start) as usize;
@@ -253,7 +292,7 @@ impl Reader {
                     Loaded { whole: bytes.clone(), range: from..to }
                 }
                 // A copy of its own: a slice would keep everything alive that came along.
-                true if windowed || run.len() > 1 => Loaded::alone(Bytes::copy_from_slice(&plain)),
+                true if is_shared => Loaded::alone(Bytes::copy_from_slice(&plain)),
                 _ => Loaded::alone(plain),
             };
             if !whole || loaded.range.len() < KEPT_BYTES_MAX {
@@ -315,6 +354,11 @@ fn runs(found: &[(ChunkId, ChunkRecord)]) -> impl Iterator<Item = &[(ChunkId, Ch
         rest = behind;
         Some(run)
     })
+}
+
+/// Whether windows are for these chunks.
+fn are_small(run: &[(ChunkId, ChunkRecord)]) -> bool {
+    run.iter().all(|(_, record)| record.stored_bytes < WINDOWED_BYTES_MAX)
 }
 
 /// The bytes of a segment that hold all of a run.

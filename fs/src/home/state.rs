@@ -22,6 +22,7 @@ use super::key;
 use super::maps::HashMap;
 use super::mutants::{self, Mutant};
 use super::parked::Parked;
+use super::readahead::ReadAhead;
 use super::record::{Bucket, Counters, EntryRecord, InlineExtents, InodeRecord};
 use super::references::References;
 use super::tidy::Untidy;
@@ -148,8 +149,8 @@ pub struct File {
     pub fresh_since: Option<Instant>,
     /// The last capture's unfinished block: offset and content, kept to cut it whole later.
     pub tail: Option<(u64, Bytes)>,
-    /// End of the last read, to see sequential reading.
-    pub read_end: u64,
+    /// How far the file is read from front to back, and fetched ahead of that.
+    pub readahead: ReadAhead,
 }
 
 impl File {
@@ -168,7 +169,7 @@ impl File {
             fresh_bytes: 0,
             fresh_since: None,
             tail: None,
-            read_end: 0,
+            readahead: ReadAhead::default(),
         }
     }
 }

@@ -19,6 +19,11 @@ use super::segments::WINDOW_BYTES;
 
 /// Requests of reading ahead that run at the same time, over all homes.
 const FLIGHTS_MAX: usize = 4;
+/// Bytes of large files that may be held because somebody is likely to ask for them, over all
+/// homes.
+const HELD_BYTES_MAX: u64 = 16 << 20;
+/// The unit of that.
+const HELD_UNIT_BYTES: u64 = 64 << 10;
 /// Room for each chunk that is kept, as the cache is sized: small files are some KiB.
 const ITEM_BYTES: u64 = 16 << 10;
 
@@ -49,6 +54,7 @@ pub struct DataCache {
     /// Windows of segments, by their number in the segment.
     pub raw: Cache<(u64, SegmentId, u64), Bytes, ByBytes, SameHash>,
     flights: Arc<Semaphore>,
+    held: Arc<Semaphore>,
 }
 
 impl DataCache {
@@ -65,6 +71,7 @@ impl DataCache {
             // few windows each, and drop what was just fetched ahead.
             raw: new_cache(items(raw, WINDOW_BYTES).max(16), raw, ByBytes),
             flights: Arc::new(Semaphore::new(FLIGHTS_MAX)),
+            held: Arc::new(Semaphore::new((HELD_BYTES_MAX / HELD_UNIT_BYTES) as usize)),
         })
     }
 
@@ -72,5 +79,12 @@ impl DataCache {
     #[must_use]
     pub fn try_fly(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.flights).try_acquire_owned().ok()
+    }
+
+    /// Room for `bytes` of a large file that nobody asked for yet, where there is some.
+    #[must_use]
+    pub fn try_hold(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(HELD_UNIT_BYTES)).ok()?;
+        Arc::clone(&self.held).try_acquire_many_owned(units).ok()
     }
 }

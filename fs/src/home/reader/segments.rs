@@ -111,6 +111,11 @@ impl Segments {
         }
     }
 
+    /// Likewise, given up where the store says no: for what may be wanted later.
+    pub async fn try_get(&self, segment: SegmentId, range: Range<u64>) -> Option<Bytes> {
+        self.store.get_range(&self.path(segment), range).await.ok()
+    }
+
     /// Likewise, by way of the windows that are kept.
     ///
     /// # Errors
