@@ -5,6 +5,7 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{caller, file, name, noise, read_all};
@@ -153,6 +154,93 @@ async fn a_large_file_reads_the_same_whatever_a_read_asks_for() {
         }
         let gets = store.gets.load(Ordering::Relaxed) - before;
         assert!(step != 128 << 10 || gets <= 20, "{gets} requests for short reads in order");
+        home.close().await.expect("closes");
+    }
+}
+
+#[tokio::test]
+async fn a_large_file_that_is_read_in_order_is_fetched_ahead_and_once() {
+    let store = Arc::new(Counting::default());
+    let (len, step) = (12 << 20, 1 << 20);
+    let ino = make_files(&store, std::iter::once(len)).await[0];
+    let all = noise(0, len);
+    let home = open(&store).await;
+    let before = store.gets.load(Ordering::Relaxed);
+    let gets = || store.gets.load(Ordering::Relaxed) - before;
+    for at in (0..len).step_by(step) {
+        let pieces = home.read(ino, at as u64, step as u32).await.expect("reads");
+        assert!(pieces.concat() == all[at..at + step], "{at}");
+        if at == step {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while gets() < 10 {
+                assert!(Instant::now() < deadline, "{} requests after two reads", gets());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+    // Twelve, and one more for each read that lies in two segments.
+    assert!(gets() <= 14, "{} requests", gets());
+    home.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn a_large_file_that_compresses_is_not_fetched_twice_when_it_is_read_in_order() {
+    let store = Arc::new(Counting::default());
+    let (len, step) = (12 << 20, 1 << 20);
+    let content: Bytes = noise(5, len / 4).iter().flat_map(|byte| [*byte; 4]).collect();
+    let home = open(&store).await;
+    let made = home.make(caller(&home), Ino::ROOT, name("f"), file(0o644)).await.expect("makes");
+    for at in (0..len).step_by(step) {
+        let (part, mode) = (content.slice(at..at + step), WriteMode::default());
+        home.write(caller(&home), made.ino, at as u64, part, mode).await.expect("writes");
+    }
+    home.close().await.expect("closes");
+    let home = open(&store).await;
+    let before = store.gets.load(Ordering::Relaxed);
+    for at in (0..len).step_by(step) {
+        let pieces = home.read(made.ino, at as u64, step as u32).await.expect("reads");
+        assert!(pieces.concat() == content[at..at + step], "{at}");
+    }
+    let gets = store.gets.load(Ordering::Relaxed) - before;
+    assert!(gets <= 14, "{gets} requests");
+    home.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn places_in_a_large_file_that_are_written_over_read_back_and_leave_nothing_behind() {
+    let store = Arc::new(Counting::default());
+    let len = 4 << 20;
+    let inos = make_files(&store, [len, len].into_iter()).await;
+    let mut all = [noise(0, len).to_vec(), noise(1, len).to_vec()];
+    for round in 0..3 {
+        let home = open(&store).await;
+        let caller = caller(&home);
+        for n in 0..200 {
+            // The same content in both files, at the same and at other places.
+            let part = noise(n % 7, 4096);
+            let places = [(n * 37 + round) % 1023, (n * 37 + round * n) % 1023];
+            for ((ino, all), place) in inos.iter().zip(&mut all).zip(places) {
+                let at = place * 4096;
+                let mode = WriteMode::default();
+                let data = part.clone();
+                home.write(caller.clone(), *ino, at, data, mode).await.expect("writes");
+                all[at as usize..][..4096].copy_from_slice(&part);
+            }
+            if n % 50 == 0 {
+                home.sync().await.expect("syncs");
+            }
+        }
+        for (ino, all) in inos.iter().zip(&all) {
+            assert!(read_all(&home, *ino).await == *all, "in memory, round {round}");
+        }
+        home.close().await.expect("closes");
+        let home = open(&store).await;
+        for (ino, all) in inos.iter().zip(&all) {
+            assert!(read_all(&home, *ino).await == *all, "from the store, round {round}");
+        }
+        let options = fsck::Options { verify_data: true, in_use: true };
+        let report = home.check(options, &mut |_| {}).await.expect("checks");
+        assert!(report.findings.is_empty(), "round {round}: {:?}", report.findings);
         home.close().await.expect("closes");
     }
 }

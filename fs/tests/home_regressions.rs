@@ -116,7 +116,7 @@ async fn regression_a_full_store_gives_enospc_takes_deletes_and_works_on_when_th
     home.write(me.clone(), old, 0, noise(1, 200_000), mode).await.expect("writes");
     home.sync().await.expect("syncs");
 
-    let full = Fault::new(Action::Fail(Trouble::NoSpace)).on([OpKind::Put]);
+    let full = Fault::new(Action::Fail(Trouble::NoSpace)).on([OpKind::Put, OpKind::Create]);
     control.arm(full.under("homes/alice/segments").always().into());
     home.write(me.clone(), new, 0, noise(2, 200_000), mode).await.expect("is acknowledged");
     let began = tokio::time::Instant::now();

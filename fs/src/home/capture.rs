@@ -25,6 +25,8 @@ use yadokari_layers::chunk;
 pub const SMALL_BYTES_MAX: u32 = 8 << 10;
 /// At most this much of a home's data lies in small values.
 pub const SMALL_HOME_BYTES_MAX: u64 = 16 << 20;
+/// A piece in the middle of a file is kept as it is up to this size.
+const INNER_BYTES_MAX: u32 = 16 << 10;
 /// Files that keep the unfinished block of their last capture, 128 KiB at most each.
 const TAILS_MAX: usize = 32;
 /// A synced capture with more pieces than this goes to a segment all the same.
@@ -72,6 +74,15 @@ impl Capture {
     /// All pieces are in the store.
     pub fn set_stored(&self) {
         self.stored.store(true, Ordering::Release);
+    }
+
+    /// True when a piece is a few bytes in the middle of the file: the place where databases and
+    /// disk images are written, again and again. Looking for its content elsewhere and compressing
+    /// it costs more than it brings. Where there are more than a few of them in a block, tidying makes
+    /// a whole chunk of it when the file rests.
+    #[must_use]
+    pub fn is_inner(&self, offset: u64, piece: &Piece) -> bool {
+        piece.len <= INNER_BYTES_MAX && offset + u64::from(piece.len) < self.part.size
     }
 
     /// Waits until the capture has entered a transaction (or its file is gone).

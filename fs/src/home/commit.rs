@@ -228,8 +228,10 @@ impl Core {
             let segment = accounts.segments.entry(record.segment).or_default();
             segment.live_bytes += u64::from(record.stored_bytes);
             segment.live_chunks += 1;
-            let id = encode_chunk_id(birth.id);
-            accounts.batch.insert(key::hash(&record.hash), Some(id.into()));
+            if !record.unlisted {
+                let id = encode_chunk_id(birth.id);
+                accounts.batch.insert(key::hash(&record.hash), Some(id.into()));
+            }
             txn.refs.entry(RefKey::Chunk(birth.id)).or_insert(0);
         }
         for id in txn.smalls.keys() {
@@ -316,6 +318,23 @@ impl Core {
         }
         self.list_held(id, listed, &ChunkRecord { death: 0, ..record }, accounts);
         accounts.chunks.insert(id, None);
+        if !record.unlisted {
+            self.forget_hash(id, &record, accounts).await?;
+        }
+        let segment = self.segment_account(record.segment, accounts).await?;
+        segment.live_bytes = segment.live_bytes.saturating_sub(u64::from(record.stored_bytes));
+        segment.live_chunks = segment.live_chunks.saturating_sub(1);
+        self.reader.forget_chunk(id);
+        Ok(())
+    }
+
+    /// A chunk goes: its content's hash leads to it no more, if it did.
+    async fn forget_hash(
+        &self,
+        id: ChunkId,
+        record: &ChunkRecord,
+        accounts: &mut Accounts,
+    ) -> Result<()> {
         let hash_key = key::hash(&record.hash);
         let named = match accounts.batch.get(&hash_key) {
             Some(value) => value.clone(),
@@ -324,10 +343,6 @@ impl Core {
         if named.is_some_and(|value| decode_chunk_id(&value).is_ok_and(|named| named == id)) {
             accounts.batch.insert(hash_key, None);
         }
-        let segment = self.segment_account(record.segment, accounts).await?;
-        segment.live_bytes = segment.live_bytes.saturating_sub(u64::from(record.stored_bytes));
-        segment.live_chunks = segment.live_chunks.saturating_sub(1);
-        self.reader.forget_chunk(id);
         Ok(())
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectStore, PutOptions};
+use object_store::{ObjectStore, PutMode, PutOptions};
 use yadokari_layers::chunk::{self, ChunkHash};
-use yadokari_store::{Kind, UseReserve};
+use yadokari_store::{Kind, NotReadSoon, UseReserve};
 
 use super::capture::{Capture, concat};
 use super::core::Core;
@@ -23,7 +23,8 @@ use super::maps::HashMap;
 use super::mutants::{self, Mutant};
 use super::record::{ChunkRecord, Place, decode_chunk_id};
 use super::segment::{
-    ChunkId, Entry, Outlook, SEGMENT_BYTES_TARGET, SEGMENT_CHUNKS_TARGET, SegmentBuilder, SegmentId,
+    ChunkId, Codec, Entry, Outlook, SEGMENT_BYTES_TARGET, SEGMENT_CHUNKS_TARGET, SegmentBuilder,
+    SegmentId,
 };
 use super::transaction::{Birth, NewSegment};
 use super::types::Ino;
@@ -36,12 +37,19 @@ const COMPUTE_INLINE_BYTES: usize = 32 << 10;
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// A piece on its way.
-struct Job {
+/// A piece that must be written.
+struct Missing {
     ino: Ino,
     offset: u64,
-    txn: u64,
     piece: Arc<Piece>,
+    /// As [`Capture::is_inner`] says.
+    inner: bool,
+}
+
+/// A piece on its way.
+struct Job {
+    what: Missing,
+    txn: u64,
     plain: Bytes,
     hash: ChunkHash,
 }
@@ -97,23 +105,16 @@ impl Core {
     }
 
     async fn flush(&self, captures: &[Arc<Capture>]) -> Result<()> {
-        let mut groups: Vec<Vec<(Ino, u64, Arc<Piece>)>> = Vec::new();
-        let (mut bytes, mut chunks) = (u64::MAX, 0);
-        for capture in captures {
-            for (offset, piece) in &capture.pieces {
-                if piece.place().is_some() {
-                    continue;
-                }
-                if bytes >= SEGMENT_BYTES_TARGET || chunks >= SEGMENT_CHUNKS_TARGET {
-                    groups.push(Vec::new());
-                    (bytes, chunks) = (0, 0);
-                }
-                bytes += u64::from(piece.len);
-                chunks += 1;
-                let group = groups.last_mut().expect("pushed above");
-                group.push((capture.ino, *offset, Arc::clone(piece)));
-            }
-        }
+        let missing = captures.iter().flat_map(|capture| {
+            let missing = capture.pieces.iter().filter(|(_, piece)| piece.place().is_none());
+            missing.map(move |(offset, piece)| Missing {
+                ino: capture.ino,
+                offset: *offset,
+                piece: Arc::clone(piece),
+                inner: capture.is_inner(*offset, piece),
+            })
+        });
+        let groups = in_segments(missing.collect());
         futures::stream::iter(groups)
             .map(|group| self.flush_group(group))
             .buffer_unordered(SEGMENTS_AT_ONCE)
@@ -129,8 +130,8 @@ impl Core {
         Ok(())
     }
 
-    async fn flush_group(&self, group: Vec<(Ino, u64, Arc<Piece>)>) -> Result<()> {
-        let bytes: usize = group.iter().map(|(.., piece)| piece.len as usize).sum();
+    async fn flush_group(&self, group: Vec<Missing>) -> Result<()> {
+        let bytes: usize = group.iter().map(|missing| missing.piece.len as usize).sum();
         let txn = self.state.lock().txn.number;
         let jobs = self.compute(bytes, move || hash_all(group, txn)).await?;
         let jobs = self.without_known(jobs).await?;
@@ -168,19 +169,23 @@ impl Core {
         let mut seen: HashMap<ChunkHash, usize> = HashMap::default();
         let mut twins: Vec<(Arc<Piece>, usize)> = Vec::new();
         for job in jobs {
+            if job.what.inner {
+                fresh.push(job);
+                continue;
+            }
             if let Some(first) = seen.get(&job.hash) {
-                twins.push((job.piece, *first));
+                twins.push((job.what.piece, *first));
                 continue;
             }
             if let Some((id, hold)) = self.known_chunk(&job).await? {
-                job.piece.set_place(Place::Chunk { id, at: 0 }, Some(hold));
+                job.what.piece.set_place(Place::Chunk { id, at: 0 }, Some(hold));
                 continue;
             }
             seen.insert(job.hash, fresh.len());
             fresh.push(job);
         }
         for (piece, first) in twins {
-            let original = Arc::clone(&fresh[first].piece);
+            let original = Arc::clone(&fresh[first].what.piece);
             let holds = Arc::clone(&self.holds);
             self.runtime.spawn(async move {
                 let place = original.wait_placed().await;
@@ -200,7 +205,7 @@ impl Core {
         let Some(hold) = self.holds.hold_living(RefKey::Chunk(id)) else { return Ok(None) };
         let Some(value) = self.table.get(&key::chunk(id)).await? else { return Ok(None) };
         let record = ChunkRecord::decode(&value)?;
-        let same = record.hash == *job.hash.as_bytes() && record.plain_bytes == job.piece.len;
+        let same = record.hash == *job.hash.as_bytes() && record.plain_bytes == job.what.piece.len;
         Ok(same.then_some((id, hold)))
     }
 
@@ -220,10 +225,14 @@ impl Core {
         let path = self.path(&id.object_name());
         let mut pause = RETRY_MIN;
         let mut waiting = None;
+        // A name is never used twice, so it is new; one that was tried may be there already.
+        let mut next_mode = PutMode::Create;
         loop {
             // A commit that waits for this may be one that frees space.
             let needed = frees_space || self.carrying.load(Ordering::Acquire);
             let options = if needed { UseReserve::put() } else { PutOptions::default() };
+            let mode = std::mem::replace(&mut next_mode, PutMode::Overwrite);
+            let options = PutOptions { mode, ..NotReadSoon::add_to(options) };
             match self.data.put_opts(&path, payload.clone(), options).await {
                 Ok(_) => {
                     self.troubles.store_works();
@@ -260,13 +269,32 @@ impl Core {
     }
 }
 
-fn hash_all(group: Vec<(Ino, u64, Arc<Piece>)>, txn: u64) -> Vec<Job> {
+/// Distributes pieces over segments: as few as there can be, with much the same bytes in each, so
+/// that what is written together is there together.
+fn in_segments(pieces: Vec<Missing>) -> Vec<Vec<Missing>> {
+    let all: u64 = pieces.iter().map(|missing| u64::from(missing.piece.len)).sum();
+    let most = all.div_ceil(all.div_ceil(SEGMENT_BYTES_TARGET).max(1));
+    let mut groups: Vec<Vec<Missing>> = Vec::new();
+    let (mut bytes, mut chunks) = (u64::MAX, 0);
+    for missing in pieces {
+        if bytes >= most || chunks >= SEGMENT_CHUNKS_TARGET {
+            groups.push(Vec::new());
+            (bytes, chunks) = (0, 0);
+        }
+        bytes += u64::from(missing.piece.len);
+        chunks += 1;
+        groups.last_mut().expect("pushed above").push(missing);
+    }
+    groups
+}
+
+fn hash_all(group: Vec<Missing>, txn: u64) -> Vec<Job> {
     group
         .into_iter()
-        .filter_map(|(ino, offset, piece)| {
-            let plain = concat(&piece.slices()?);
+        .filter_map(|what| {
+            let plain = concat(&what.piece.slices()?);
             let hash = chunk::hash(&plain);
-            Some(Job { ino, offset, txn, piece, plain, hash })
+            Some(Job { what, txn, plain, hash })
         })
         .collect()
 }
@@ -275,22 +303,25 @@ fn pack_all(id: SegmentId, jobs: Vec<Job>) -> Packed {
     let mut builder = SegmentBuilder::new(id);
     let mut births = Vec::with_capacity(jobs.len());
     let mut of_file = (None, Outlook::default());
-    for job in jobs {
+    for Job { what, txn, plain, hash } in jobs {
         let chunk = builder.next_chunk();
-        let plain_bytes = job.piece.len;
-        if of_file.0 != Some(job.ino) {
-            of_file = (Some(job.ino), Outlook::default());
+        let plain_bytes = what.piece.len;
+        if of_file.0 != Some(what.ino) {
+            of_file = (Some(what.ino), Outlook::default());
         }
-        let (codec, stored) = of_file.1.pack(job.plain);
+        let (codec, stored) = match what.inner {
+            true => (Codec::Plain, plain),
+            false => of_file.1.pack(plain),
+        };
         let stored_bytes = u32::try_from(stored.len()).expect("a chunk is small");
         let entry = Entry {
             chunk,
-            ino: job.ino,
-            offset: job.offset,
-            txn: job.txn,
+            ino: what.ino,
+            offset: what.offset,
+            txn,
             codec,
             plain_len: plain_bytes,
-            hash: job.hash,
+            hash,
         };
         let offset = builder.add(entry, stored).at;
         let record = ChunkRecord {
@@ -302,9 +333,35 @@ fn pack_all(id: SegmentId, jobs: Vec<Job>) -> Packed {
             offset,
             birth: 0,
             death: 0,
-            hash: *job.hash.as_bytes(),
+            hash: *hash.as_bytes(),
+            unlisted: what.inner,
         };
-        births.push((job.piece, Birth { id: chunk, record }));
+        births.push((what.piece, Birth { id: chunk, record }));
     }
     Packed { id, payload: builder.finish(), births }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::dirty::Slices;
+
+    #[test]
+    fn segments_of_one_flush_hold_much_the_same() {
+        let missing = |len| Missing {
+            ino: Ino(7),
+            offset: 0,
+            piece: Piece::new(len, Slices::new()),
+            inner: false,
+        };
+        let of = |count: usize, len| {
+            let groups = in_segments((0..count).map(|_| missing(len)).collect());
+            groups.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0, 1), [0; 0]);
+        assert_eq!(of(1, 128 << 10), [1]);
+        assert_eq!(of(64, 128 << 10), [64]);
+        assert_eq!(of(72, 128 << 10), [36, 36]);
+        assert_eq!(of(10_000, 16), [SEGMENT_CHUNKS_TARGET, SEGMENT_CHUNKS_TARGET, 1808]);
+    }
 }

@@ -122,6 +122,7 @@ fn chunks(put: &mut impl FnMut(&str, &[u8], Vec<u8>)) {
         birth: 7,
         death: 0,
         hash: [0x11; 32],
+        unlisted: false,
     };
     put("chunk", &key::chunk(CHUNK), chunk.encode());
     put("hash", &key::hash(&chunk.hash), encode_chunk_id(CHUNK));

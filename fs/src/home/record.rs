@@ -104,6 +104,8 @@ pub struct ChunkRecord {
     pub death: u64,
     /// BLAKE3 of the plain content.
     pub hash: [u8; 32],
+    /// No content hash leads to it: it is not looked for when the same content is written again.
+    pub unlisted: bool,
 }
 
 /// What the home knows of a segment.
@@ -208,6 +210,10 @@ impl<'a> Reader<'a> {
     }
     pub fn u8(&mut self) -> Result<u8, Error> {
         Ok(self.array::<1>()?[0])
+    }
+    /// A field that records of an older release do not have.
+    pub fn u8_or(&mut self, absent: u8) -> Result<u8, Error> {
+        if self.rest.is_empty() { Ok(absent) } else { self.u8() }
     }
     pub fn u16(&mut self) -> Result<u16, Error> {
         Ok(u16::from_le_bytes(self.array()?))
@@ -393,6 +399,7 @@ impl ChunkRecord {
         w.u64(self.birth);
         w.u64(self.death);
         w.0.extend_from_slice(&self.hash);
+        w.u8(u8::from(self.unlisted));
         w.0
     }
 
@@ -414,6 +421,7 @@ impl ChunkRecord {
             birth: r.u64()?,
             death: r.u64()?,
             hash: r.array()?,
+            unlisted: r.u8_or(0)? & 1 != 0,
         })
     }
 }
@@ -503,4 +511,29 @@ pub fn decode_small(bytes: &Bytes) -> Result<(Ino, u32, Bytes), Error> {
     let mut r = Reader::new(bytes, "small value")?;
     let (ino, refs) = (Ino(r.u64()?), r.u32()?);
     Ok((ino, refs, bytes.slice(bytes.len() - r.rest.len()..)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_record_of_an_older_release_is_listed() {
+        let record = ChunkRecord {
+            refs: 1,
+            plain_bytes: 10,
+            stored_bytes: 10,
+            codec: Codec::Plain,
+            segment: SegmentId::new(1, 2),
+            offset: 32,
+            birth: 7,
+            death: 0,
+            hash: [1; 32],
+            unlisted: true,
+        };
+        let bytes = record.encode();
+        assert_eq!(ChunkRecord::decode(&bytes).expect("decodes"), record);
+        let older = ChunkRecord::decode(&bytes[..bytes.len() - 1]).expect("decodes");
+        assert_eq!(older, ChunkRecord { unlisted: false, ..record });
+    }
 }

@@ -107,7 +107,7 @@ fn a_crash_after_any_write_leaves_what_was_promised() {
 fn half_of_any_segment_leaves_what_was_promised() {
     for (setting, caches) in [(SMALL, "tiny caches"), (ROOMY, "room")] {
         let half = |nth| {
-            let fault = Fault::new(Action::Crash(Crash::Half)).on([OpKind::Put]);
+            let fault = Fault::new(Action::Crash(Crash::Half)).on([OpKind::Put, OpKind::Create]);
             FaultPlan::from(fault.under("homes/alice/segments").after(nth))
         };
         // More than there are: the last ones are not met.

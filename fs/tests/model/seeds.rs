@@ -38,7 +38,8 @@ impl Weather {
         match self {
             Self::Calm => FaultPlan::none(),
             Self::Slow => {
-                let segments = delay(900).under("homes/alice/segments").on([OpKind::Put]);
+                let segments =
+                    delay(900).under("homes/alice/segments").on([OpKind::Put, OpKind::Create]);
                 let puts = delay(40).on([OpKind::Put, OpKind::Create]);
                 FaultPlan::new(seed, [segments.probability(0.6), puts.probability(0.5)])
             }
