@@ -101,7 +101,7 @@ fn rest_of(payload: &PutPayload, mut skip: usize) -> Vec<IoSlice<'_>> {
 
 /// Whether the file is written past the page cache from here on, or not any more, as asked.
 fn set_direct(file: &File, direct: bool) -> bool {
-    let Ok(flags) = rustix::fs::fcntl_getfl(&*file) else { return false };
+    let Ok(flags) = rustix::fs::fcntl_getfl(file) else { return false };
     let wanted = if direct { flags | OFlags::DIRECT } else { flags - OFlags::DIRECT };
     rustix::fs::fcntl_setfl(file, wanted).is_ok()
 }
