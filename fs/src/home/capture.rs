@@ -78,8 +78,8 @@ impl Capture {
 
     /// True when a piece is a few bytes in the middle of the file: the place where databases and
     /// disk images are written, again and again. Looking for its content elsewhere and compressing
-    /// it costs more than it brings. Where there are more than a few of them in a block, tidying makes
-    /// a whole chunk of it when the file rests.
+    /// it costs more than it brings. Where there are more than a few of them in a block, tidying
+    /// makes a whole chunk of it when the file rests.
     #[must_use]
     pub fn is_inner(&self, offset: u64, piece: &Piece) -> bool {
         piece.len <= INNER_BYTES_MAX && offset + u64::from(piece.len) < self.part.size

@@ -21,7 +21,7 @@ use super::segments::WINDOW_BYTES;
 const FLIGHTS_MAX: usize = 4;
 /// Bytes of large files that may be held because somebody is likely to ask for them, over all
 /// homes.
-const HELD_BYTES_MAX: u64 = 16 << 20;
+pub const HELD_BYTES_MAX: u64 = 16 << 20;
 /// The unit of that.
 const HELD_UNIT_BYTES: u64 = 64 << 10;
 /// Room for each chunk that is kept, as the cache is sized: small files are some KiB.

@@ -40,7 +40,7 @@ struct Run {
     segment: SegmentId,
     range: Range<u64>,
     flight: Flight,
-    /// Until nobody holds the bytes for somebody else any more, here or on their way.
+    /// Shared with the request, which goes on when a run is taken or let go before it came.
     _room: Arc<OwnedSemaphorePermit>,
 }
 
@@ -58,14 +58,11 @@ impl Stream {
             return;
         }
         let (segments, wanted) = (Arc::clone(segments), range.clone());
-        let (room, on_the_way) = {
-            let room = Arc::new(room);
-            (Arc::clone(&room), room)
-        };
+        let room = Arc::new(room);
+        let of_task = Arc::clone(&room);
         let task = async move {
-            let bytes = segments.try_get(segment, wanted).await;
-            drop(on_the_way);
-            bytes
+            let _room = of_task;
+            segments.try_get(segment, wanted).await
         };
         let flight = tokio::spawn(task).map(|done| done.ok().flatten()).boxed().shared();
         let number = self.count.fetch_add(1, Ordering::Relaxed);
@@ -106,5 +103,60 @@ impl Stream {
         let from = usize::try_from(range.start - start).ok()?;
         let to = usize::try_from(range.end - start).ok()?;
         (to <= bytes.len()).then(|| bytes.slice(from..to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::trouble::Troubles;
+    use super::super::cache::{DataCache, HELD_BYTES_MAX};
+    use super::*;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use object_store::{ObjectStore, ObjectStoreExt};
+
+    const SEGMENT: SegmentId = SegmentId(7);
+
+    async fn segments(cache: &Arc<DataCache>) -> Arc<Segments> {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let object = Path::from(format!("home/{}", SEGMENT.object_name()));
+        store.put(&object, vec![5; 1 << 20].into()).await.expect("puts");
+        let (prefix, troubles) = (Path::from("home"), Arc::new(Troubles::default()));
+        Segments::new(0, "home".into(), prefix, store, Arc::clone(cache), troubles)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_takes_is_let_go_and_gives_its_room_back() {
+        let cache = DataCache::new(1 << 20);
+        let (segments, stream) = (segments(&cache).await, Stream::default());
+        let room = cache.try_hold(HELD_BYTES_MAX).expect("all of it");
+        assert!(cache.try_hold(1).is_none());
+        stream.fetch(&segments, SEGMENT, 0..1 << 20, room);
+        tokio::time::sleep(REST / 2).await;
+        assert!(cache.try_hold(1).is_none(), "it is there for who may come");
+        tokio::time::sleep(REST).await;
+        assert!(cache.try_hold(HELD_BYTES_MAX).is_some());
+        assert_eq!(stream.take(SEGMENT, &(0..1 << 20)).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_to_its_end_is_taken_once_and_what_is_not_there_is_nothing() {
+        let cache = DataCache::new(1 << 20);
+        let (segments, stream) = (segments(&cache).await, Stream::default());
+        let fetch = |segment, range: Range<u64>| {
+            let room = cache.try_hold(range.end - range.start).expect("room");
+            stream.fetch(&segments, segment, range, room);
+        };
+        fetch(SEGMENT, 100..1000);
+        let part = stream.take(SEGMENT, &(200..300)).await.expect("is there");
+        assert_eq!(part, vec![5; 100]);
+        assert_eq!(stream.take(SEGMENT, &(900..1001)).await, None);
+        assert_eq!(stream.take(SEGMENT, &(900..1000)).await.map(|bytes| bytes.len()), Some(100));
+        assert_eq!(stream.take(SEGMENT, &(900..1000)).await, None);
+        fetch(SEGMENT, 100..1000);
+        stream.forget(SEGMENT, &(999..1001));
+        assert_eq!(stream.take(SEGMENT, &(100..1000)).await, None);
+        fetch(SegmentId(8), 0..10);
+        assert_eq!(stream.take(SegmentId(8), &(0..10)).await, None);
     }
 }
