@@ -24,6 +24,8 @@ const STOP_MAX: Duration = Duration::from_secs(120);
 pub struct Options {
     /// More arguments of `up`.
     pub arguments: Vec<String>,
+    /// Started as `node`: the kernel asks for every lock, every open and every close.
+    pub node: bool,
     /// More environment.
     pub environment: Vec<(String, String)>,
     /// A program and arguments that `exec` the daemon, whose command line comes behind them: a
@@ -144,12 +146,7 @@ impl Instance {
         }
         ensure!(self.child.is_none(), "it runs already");
         let log = std::fs::File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = self.command(&["up", "--store", &self.store]);
-        command.arg("--home").arg(&self.mount).args(&self.options.arguments);
-        // A gateway is for those tests that ask for one.
-        if !self.options.arguments.iter().any(|argument| argument == "--listen") {
-            command.args(["--listen", "none"]);
-        }
+        let mut command = self.start_command()?;
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         let mut command = process::through(&self.options.through, command);
         let mut child = command
@@ -172,6 +169,24 @@ impl Instance {
                 bail!("not ready within {START_MAX:?} ({error}):\n{}", self.log_tail())
             }
         }
+    }
+
+    fn start_command(&self) -> Result<Command> {
+        if self.options.node {
+            let file = self.beside().join("node.toml");
+            let settings = format!("store = {:?}\nhome.mount = {:?}\n", self.store, self.mount);
+            std::fs::write(&file, settings)?;
+            let mut command = self.command(&["node", "--config"]);
+            command.arg(file);
+            return Ok(command);
+        }
+        let mut command = self.command(&["up", "--store", &self.store]);
+        command.arg("--home").arg(&self.mount).args(&self.options.arguments);
+        // A gateway is for those tests that ask for one.
+        if !self.options.arguments.iter().any(|argument| argument == "--listen") {
+            command.args(["--listen", "none"]);
+        }
+        Ok(command)
     }
 
     /// `kill -9`. The mount stays behind, dead.

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Result;
 use yadokari_tests::differential;
-use yadokari_tests::instance::{Instance, is_plain};
+use yadokari_tests::instance::{Instance, Options, is_plain};
 use yadokari_tests::on_every_store;
 use yadokari_tests::stores::StoreKind;
 
@@ -15,8 +15,17 @@ on_every_store! {
     random_operations_do_on_the_mount_what_they_do_on_a_local_disk => random_operations;
 }
 
+/// As a node mounts it, where every open, close and lock comes to the daemon.
+#[test]
+fn random_operations_do_on_a_nodes_mount_what_they_do_on_a_local_disk() -> Result<()> {
+    run(Instance::start_with(StoreKind::File, Options { node: true, ..Options::default() })?)
+}
+
 fn random_operations(store: StoreKind) -> Result<()> {
-    let mut instance = Instance::start(store)?;
+    run(Instance::start(store)?)
+}
+
+fn run(mut instance: Instance) -> Result<()> {
     let user = instance.user()?;
     let (here, there) = (user.home.join("run"), instance.beside().join("local"));
     for dir in [&here, &there] {

@@ -15,6 +15,55 @@ on_every_store! {
     direct_reads_and_writes_of_any_alignment_meet_the_buffered_ones => direct;
 }
 
+/// Waits for a lock of each family, in turn with whoever holds it, and is interrupted; prints what
+/// happened. A wait of the other family would be granted at once.
+const LOCKS: &str = r#"
+import fcntl, os, signal, subprocess, sys, time
+path = sys.argv[1]
+open(path, 'w').close()
+HOLD = "import fcntl,sys,time; f=open(sys.argv[1],'r+'); fcntl.%s; print('held',flush=True); time.sleep(60)"
+calls = {'flock': 'flock(f, fcntl.LOCK_EX)', 'fcntl': 'lockf(f, fcntl.LOCK_EX)'}
+class Rung(Exception): pass
+def ring(*_): raise Rung
+signal.signal(signal.SIGALRM, ring)
+for family in calls:
+    holder = subprocess.Popen([sys.executable, '-c', HOLD % calls[family], path], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    f = open(path, 'r+')
+    for other in calls:
+        take = {'flock': fcntl.flock, 'fcntl': fcntl.lockf}[other]
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            take(f, fcntl.LOCK_EX); print(family, other, 'granted')
+        except Rung:
+            print(family, other, 'interrupted')
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    waiter = subprocess.Popen([sys.executable, '-c', HOLD % calls[family], path], stdout=subprocess.PIPE)
+    time.sleep(0.3)
+    f.close()
+    killed = subprocess.Popen([sys.executable, '-c', HOLD % calls[family], path], stdout=subprocess.PIPE)
+    time.sleep(0.3)
+    killed.kill(); killed.wait()
+    holder.kill(); holder.wait()
+    print(family, 'then', waiter.stdout.readline().decode().strip())
+    waiter.kill(); waiter.wait()
+"#;
+
+/// On a mount that nodes share, where the kernel leaves locks to the daemon.
+#[test]
+fn locks_of_a_nodes_mount_keep_families_apart_wait_and_end_by_signals() -> Result<()> {
+    let options = Options { node: true, ..Options::default() };
+    let instance = Instance::start_with(StoreKind::File, options)?;
+    let user = instance.user()?;
+    let script = instance.beside().join("locks.py");
+    fs::write(&script, LOCKS)?;
+    let said = user.sh(&format!("timeout 60 python3 {} locked", script.display()))?;
+    let expected = "flock flock interrupted\nflock fcntl granted\nflock then held\n\
+                    fcntl flock granted\nfcntl fcntl interrupted\nfcntl then held\n";
+    ensure!(said == expected, "{said}");
+    Ok(())
+}
+
 /// The store hangs for one home under readers and mmap writers; another reads cold meanwhile.
 fn stall(store: StoreKind) -> Result<()> {
     const READERS: usize = 64;

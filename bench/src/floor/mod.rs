@@ -1,7 +1,8 @@
-//! The floor: a file system on the very transport that homes use, with the same requests of the
-//! kernel's, the same event loops and the same options of the mount, that answers from a hash
-//! map and does nothing else. What a home takes beyond it is the home's own cost; what the floor
-//! takes beyond a local disk is the cost of FUSE.
+//! The floor: a file system on a plain transport (the `fuser` crate, as most Rust file systems use
+//! it: threads that sleep in `read`, each with a connection of its own), with the same requests of
+//! the kernel's and the same options of the mount as a home, that answers from a hash map and does
+//! nothing else. What the floor takes beyond a local disk is the cost of plain FUSE; what a home
+//! takes beyond it is the home's own cost, less what the home's own request loop saves.
 
 mod filesystem;
 mod tree;
@@ -23,7 +24,9 @@ pub fn serve(point: &Path, form: Form, threads: usize) -> Result<()> {
     let point = MountPoint::prepare(point, false)?;
     let device = point.mount(Access::All)?;
     let floor = Floor::new(form);
-    let config = fuse::session_config(threads);
+    let mut config = fuser::Config::default();
+    config.n_threads = Some(threads.max(1));
+    config.clone_fd = true;
     let session = fuser::Session::from_fd(floor, device, SessionACL::All, config)?;
     let path = point.path().to_owned();
     let loops = std::thread::spawn(move || session.run());

@@ -1,32 +1,23 @@
-//! The kernel's requests as the `fuser` crate hands them over: decode, run, reply. No decision
-//! about homes is made here.
-//!
-//! What the crate does not pass on is made up for where the callers below say so: the flag of
-//! `setattr` that a file loses its set-id bits (told by the caller's uid), seconds before 1970,
-//! the size of a listing's buffer.
+//! The kernel's requests: decode, run, reply. No decision about homes is made here.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
-    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
-    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
-    ReplyWrite, ReplyXattr, TimeOrNow, WriteFlags,
-};
 
-use super::ask::ask_kernel;
-use super::attr::{GENERATION, bare_attr, file_attr, file_type, kind, perm, set_time};
+use super::abi::{self, fattr, fopen, op};
+use super::attr::{kind, perm, set_times};
+use super::call::Call;
 use super::errno::errno;
+use super::event_loop::Serve;
+use super::interrupts::Interrupts;
+use super::listing::Listing;
+use super::reply::Reply;
 use super::serve::{Payload, Request, Runner};
 use crate::home::{
-    ErrorKind, Falloc, Kill, Kind, LockKind, Name, NewNode, ReadPieces, RenameMode, Result, Seek,
-    SetAttr, WriteMode, XattrMode,
+    ErrorKind, Falloc, Kill, Kind, LockKind, Name, NewNode, RenameMode, Result, Seek, SetAttr,
+    WriteMode, XattrMode,
 };
 use crate::view::{Form, Line, LockAnswer, LockRequest, Node, Pair, Room, Target, Who, is_chown};
 
@@ -40,133 +31,652 @@ const COPY_BYTES_MAX: u64 = 1 << 30;
 const ROOM_BLOCK_BYTES: u32 = 4096;
 /// How long the kernel remembers that a name is not there; it is told when one is made.
 const ABSENCE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// The kinds of renaming that there are.
+const RENAME_FLAGS: u32 = libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE | libc::RENAME_WHITEOUT;
 
-/// One mount, as `fuser` sees it.
+/// One mount, as the kernel asks for it.
 #[derive(Debug)]
 pub struct Adapter {
     runner: Runner,
     /// Handles tell open files of the shared form apart, for the locks taken through them.
     handles: AtomicU64,
+    interrupts: Arc<Interrupts>,
 }
 
 impl Adapter {
     /// Serves the view of `runner`.
     pub fn new(runner: Runner) -> Self {
-        Self { runner, handles: AtomicU64::new(1) }
+        Self { runner, handles: AtomicU64::new(1), interrupts: Arc::default() }
     }
 
-    fn request(&self, op: &'static str, number: INodeNo) -> Result<Request> {
-        let target = self.runner.view.living(number.0)?;
-        Ok(Request { op, number: number.0, target, bytes: 0, data: None })
+    fn start(&self, call: &mut Call<'_>) -> Result<()> {
+        match call.opcode() {
+            op::LOOKUP => self.lookup(call),
+            op::FORGET => self.forget(call),
+            op::BATCH_FORGET => self.forget_many(call),
+            op::GETATTR => self.getattr(call),
+            op::SETATTR => self.setattr(call),
+            op::READLINK => self.readlink(call),
+            op::SYMLINK => self.symlink(call),
+            op::MKNOD => self.mknod(call),
+            op::MKDIR => self.mkdir(call),
+            op::CREATE => self.create(call),
+            op::LINK => self.link(call),
+            op::UNLINK => self.remove("unlink", call, false),
+            op::RMDIR => self.remove("rmdir", call, true),
+            op::RENAME => self.rename(call),
+            op::RENAME2 => self.rename_as_told(call),
+            op::OPEN => self.open(call),
+            op::OPENDIR => self.opendir(call),
+            op::READ => self.read(call),
+            op::WRITE => self.write(call),
+            op::FLUSH => self.flush(call),
+            op::RELEASE => self.release(call),
+            op::FSYNC => self.sync("fsync", call),
+            op::FSYNCDIR => self.sync("fsyncdir", call),
+            op::READDIR => self.readdir(call),
+            op::READDIRPLUS => self.readdirplus(call),
+            op::STATFS => self.statfs(call),
+            op::SETXATTR => self.setxattr(call),
+            op::GETXATTR => self.getxattr(call),
+            op::LISTXATTR => self.listxattr(call),
+            op::REMOVEXATTR => self.removexattr(call),
+            op::FALLOCATE => self.fallocate(call),
+            op::LSEEK => self.lseek(call),
+            op::COPY_FILE_RANGE => self.copy_file_range(call),
+            op::GETLK => self.getlk(call),
+            op::SETLK => self.setlk(call, false),
+            op::SETLKW => self.setlk(call, true),
+            op::INTERRUPT => self.interrupt(call),
+            op::RELEASEDIR => {
+                call.reply().ok();
+                Ok(())
+            }
+            op::IOCTL => refuse(call, libc::ENOTTY),
+            op::NOTIFY_REPLY => {
+                call.reply().none();
+                Ok(())
+            }
+            // ACCESS, BMAP, POLL, STATX, TMPFILE and what later kernels may ask.
+            _ => refuse(call, libc::ENOSYS),
+        }
+    }
+
+    fn request(&self, op: &'static str, number: u64) -> Result<Request> {
+        let target = self.runner.view.living(number)?;
+        Ok(Request { op, number, target, bytes: 0, data: None })
     }
 
     fn is_local(&self) -> bool {
         self.runner.view.form() == Form::Local
     }
 
-    /// An operation that makes a name or looks one up.
-    fn entry<F, Fut>(
+    fn next_handle(&self) -> u64 {
+        self.handles.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Runs an operation and answers by `done` where it succeeds.
+    fn run<T, F, Fut, D>(&self, request: Request, reply: Reply, make: F, done: D)
+    where
+        T: Send + 'static,
+        F: Fn(Target) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T>> + Send + 'static,
+        D: FnOnce(Reply, T) + Send + 'static,
+    {
+        self.runner.run(request, make, move |result| match result {
+            Ok(value) => done(reply, value),
+            Err(error) => reply.error(errno(&error)),
+        });
+    }
+
+    fn lookup(&self, call: &mut Call<'_>) -> Result<()> {
+        let (view, who) = (self.runner.view.clone(), call.who());
+        let request = self.request("lookup", call.number())?;
+        let name = match call.text()? {
+            // Only handles that outlive the kernel's memory of an inode look these up.
+            dots @ (b"." | b"..") => {
+                let up = dots.len() == 2;
+                let make = move |target| {
+                    let view = view.clone();
+                    async move {
+                        match up {
+                            true => view.lookup_parent(target).await,
+                            false => view.lookup_self(target).await,
+                        }
+                    }
+                };
+                self.run(request, call.reply(), make, entered);
+                return Ok(());
+            }
+            name => Name::new(name)?,
+        };
+        let remembers = view.remembers_absence(&request.target);
+        let make = move |parent| {
+            let (view, name) = (view.clone(), name.clone());
+            async move { view.lookup(who, parent, name).await }
+        };
+        let reply = call.reply();
+        self.runner.run(request, make, move |result| match result {
+            Ok(node) => reply.entry(&node),
+            Err(error) if remembers && matches!(error.kind(), ErrorKind::NotFound) => {
+                reply.absent(ABSENCE_TTL);
+            }
+            Err(error) => reply.error(errno(&error)),
+        });
+        Ok(())
+    }
+
+    fn forget(&self, call: &mut Call<'_>) -> Result<()> {
+        call.reply().none();
+        let arg = call.arg::<abi::ForgetIn>()?;
+        self.runner.view.forget(call.number(), arg.nlookup);
+        Ok(())
+    }
+
+    fn forget_many(&self, call: &mut Call<'_>) -> Result<()> {
+        call.reply().none();
+        for _ in 0..call.arg::<abi::BatchForgetIn>()?.count {
+            let one = call.arg::<abi::ForgetOne>()?;
+            self.runner.view.forget(one.nodeid, one.nlookup);
+        }
+        Ok(())
+    }
+
+    fn getattr(&self, call: &mut Call<'_>) -> Result<()> {
+        let view = self.runner.view.clone();
+        let make = move |target| {
+            let view = view.clone();
+            async move { view.getattr(target).await }
+        };
+        let request = self.request("getattr", call.number())?;
+        self.run(request, call.reply(), make, attributes);
+        Ok(())
+    }
+
+    fn setattr(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::SetattrIn>()?;
+        let (view, who) = (self.runner.view.clone(), call.who());
+        let sets = |bit: u32| arg.valid & bit != 0;
+        let [atime, mtime] = set_times(&arg);
+        let set = SetAttr {
+            perm: sets(fattr::MODE).then(|| perm(arg.mode)),
+            uid: sets(fattr::UID).then_some(arg.uid),
+            gid: sets(fattr::GID).then_some(arg.gid),
+            size: sets(fattr::SIZE).then_some(arg.size),
+            atime,
+            mtime,
+            kill: kill(takes_set_id(arg.valid, who)),
+        };
+        let make = move |target| {
+            let view = view.clone();
+            async move { view.setattr(who, target, set).await }
+        };
+        let request = self.request("setattr", call.number())?;
+        self.run(request, call.reply(), make, attributes);
+        Ok(())
+    }
+
+    fn readlink(&self, call: &mut Call<'_>) -> Result<()> {
+        let view = self.runner.view.clone();
+        let make = move |target| {
+            let view = view.clone();
+            async move { view.readlink(target).await }
+        };
+        let request = self.request("readlink", call.number())?;
+        self.run(request, call.reply(), make, |reply, target| reply.bytes(&target));
+        Ok(())
+    }
+
+    fn mknod(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::MknodIn>()?;
+        let node = new_node(arg.mode, arg.umask, arg.rdev)?;
+        self.make("mknod", call, node)
+    }
+
+    fn mkdir(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::MkdirIn>()?;
+        let (perm, umask) = (perm(arg.mode), perm(arg.umask));
+        let node = NewNode { kind: Kind::Dir, perm, umask, rdev: 0, target: Bytes::new() };
+        self.make("mkdir", call, node)
+    }
+
+    fn symlink(&self, call: &mut Call<'_>) -> Result<()> {
+        let name = call.name()?;
+        let target = Bytes::copy_from_slice(call.text()?);
+        let node = NewNode { kind: Kind::Symlink, perm: 0o777, umask: 0, rdev: 0, target };
+        self.make_named("symlink", call, name, node)
+    }
+
+    fn make(&self, op: &'static str, call: &mut Call<'_>, node: NewNode) -> Result<()> {
+        let name = call.name()?;
+        self.make_named(op, call, name, node)
+    }
+
+    fn make_named(
         &self,
         op: &'static str,
-        parent: INodeNo,
-        name: &OsStr,
-        make: F,
-        reply: ReplyEntry,
-    ) where
-        F: Fn(Target, Name) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Node>> + Send + 'static,
-    {
-        let (request, name) = match self.named(op, parent, name) {
-            Ok(named) => named,
-            Err(error) => return reply.error(errno(&error)),
+        call: &mut Call<'_>,
+        name: Name,
+        node: NewNode,
+    ) -> Result<()> {
+        let (view, who) = (self.runner.view.clone(), call.who());
+        let make = move |parent| {
+            let (view, name, node) = (view.clone(), name.clone(), node.clone());
+            async move { view.make(who, parent, name, node).await }
         };
-        let remembers = op == "lookup" && self.runner.view.remembers_absence(&request.target);
-        let make = move |target| make(target, name.clone());
-        self.runner.run(request, make, move |result| entry_reply(result, remembers, reply));
+        let request = self.request(op, call.number())?;
+        self.run(request, call.reply(), make, entered);
+        Ok(())
     }
 
-    /// An operation that gives nothing but success.
-    fn empty<F, Fut>(&self, op: &'static str, number: INodeNo, make: F, reply: ReplyEmpty)
-    where
-        F: Fn(Target) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<()>> + Send + 'static,
-    {
-        match self.request(op, number) {
-            Ok(request) => self.runner.run(request, make, |result| empty_reply(&result, reply)),
+    fn create(&self, call: &mut Call<'_>) -> Result<()> {
+        if self.is_local() {
+            // The kernel then makes by MKNOD and opens without asking: no RELEASE later.
+            return refuse(call, libc::ENOSYS);
+        }
+        let arg = call.arg::<abi::CreateIn>()?;
+        let (name, node) = (call.name()?, new_node(arg.mode, arg.umask, 0)?);
+        let (view, who) = (self.runner.view.clone(), call.who());
+        let make = move |target| {
+            let (view, name, node) = (view.clone(), name.clone(), node.clone());
+            async move { view.make(who, target, name, node).await }
+        };
+        let request = self.request("create", call.number())?;
+        let handle = self.next_handle();
+        self.run(request, call.reply(), make, move |reply, node| {
+            reply.created(&node, handle, fopen::KEEP_CACHE);
+        });
+        Ok(())
+    }
+
+    fn remove(&self, op: &'static str, call: &mut Call<'_>, dir: bool) -> Result<()> {
+        let (view, who, name) = (self.runner.view.clone(), call.who(), call.name()?);
+        let make = move |target| {
+            let (view, name) = (view.clone(), name.clone());
+            async move { view.remove(who, target, name, dir).await }
+        };
+        let request = self.request(op, call.number())?;
+        self.run(request, call.reply(), make, done);
+        Ok(())
+    }
+
+    fn rename(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::RenameIn>()?;
+        self.rename_to(call, arg.newdir, 0)
+    }
+
+    fn rename_as_told(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::Rename2In>()?;
+        self.rename_to(call, arg.newdir, arg.flags)
+    }
+
+    fn rename_to(&self, call: &mut Call<'_>, newdir: u64, flags: u32) -> Result<()> {
+        let (view, who) = (self.runner.view.clone(), call.who());
+        let (names, mode) = ([call.name()?, call.name()?], rename_mode(flags)?);
+        let pair = view.pair(call.number(), newdir)?;
+        if matches!(pair, Pair::Apart) {
+            return refuse(call, libc::EXDEV);
+        }
+        let make = move |_| {
+            let (view, pair, names) = (view.clone(), pair.clone(), names.clone());
+            async move { view.rename(who, pair, names, mode).await }
+        };
+        let request = self.request("rename", call.number())?;
+        self.run(request, call.reply(), make, done);
+        Ok(())
+    }
+
+    fn link(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::LinkIn>()?;
+        let (view, who, name) = (self.runner.view.clone(), call.who(), call.name()?);
+        let pair = view.pair(arg.oldnodeid, call.number())?;
+        if matches!(pair, Pair::Apart) {
+            return refuse(call, libc::EXDEV);
+        }
+        let make = move |_| {
+            let (view, pair, name) = (view.clone(), pair.clone(), name.clone());
+            async move { view.link(who, pair, name).await }
+        };
+        let request = self.request("link", call.number())?;
+        self.run(request, call.reply(), make, entered);
+        Ok(())
+    }
+
+    fn open(&self, call: &mut Call<'_>) -> Result<()> {
+        if self.is_local() {
+            return refuse(call, libc::ENOSYS);
+        }
+        let arg = call.arg::<abi::OpenIn>()?;
+        let writes = arg.flags & libc::O_ACCMODE != libc::O_RDONLY;
+        if writes && self.runner.view.is_read_only(call.number()) {
+            return refuse(call, libc::EROFS);
+        }
+        call.reply().opened(self.next_handle(), fopen::KEEP_CACHE);
+        Ok(())
+    }
+
+    fn opendir(&self, call: &mut Call<'_>) -> Result<()> {
+        if self.is_local() {
+            return refuse(call, libc::ENOSYS);
+        }
+        call.reply().opened(0, fopen::KEEP_CACHE | fopen::CACHE_DIR);
+        Ok(())
+    }
+
+    fn read(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::ReadIn>()?;
+        let view = self.runner.view.clone();
+        let make = move |target| {
+            let view = view.clone();
+            async move { view.read(target, arg.offset, arg.size).await }
+        };
+        let request = self.request("read", call.number())?;
+        self.run(request, call.reply(), make, |reply, pieces| reply.pieces(&pieces));
+        Ok(())
+    }
+
+    fn write(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::WriteIn>()?;
+        let (view, who) = (self.runner.view.clone(), call.who());
+        let cached = arg.write_flags & abi::write::CACHE != 0;
+        let mode = WriteMode {
+            // Another node may have made the file longer than this kernel thinks.
+            append: arg.flags & libc::O_APPEND != 0 && !cached && !self.is_local(),
+            whole: cached,
+            kill: kill(arg.write_flags & abi::write::KILL_SUIDGID != 0),
+        };
+        let data = Payload::new(call.bytes(arg.size)?);
+        // The kernel takes a page that it wrote on its own for lost where not all of it is taken.
+        let part = (!cached).then(|| data.clone());
+        let make = move |target| {
+            let (view, data) = (view.clone(), data.get());
+            async move { view.write(who, target, arg.offset, data, mode).await }
+        };
+        let request = self.request("write", call.number())?;
+        let request = Request { bytes: u64::from(arg.size), data: part, ..request };
+        self.run(request, call.reply(), make, Reply::written);
+        Ok(())
+    }
+
+    fn flush(&self, call: &mut Call<'_>) -> Result<()> {
+        if self.is_local() {
+            return refuse(call, libc::ENOSYS);
+        }
+        let arg = call.arg::<abi::FlushIn>()?;
+        if let Ok(target) = self.runner.view.target(call.number()) {
+            self.runner.view.closed(&target, arg.lock_owner);
+        }
+        call.reply().ok();
+        Ok(())
+    }
+
+    fn release(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::ReleaseIn>()?;
+        if let Ok(target) = self.runner.view.target(call.number()) {
+            let unlocks = arg.release_flags & abi::RELEASE_FLOCK_UNLOCK != 0;
+            let flock = unlocks.then_some(arg.lock_owner);
+            self.runner.view.released(&target, arg.fh, flock);
+        }
+        call.reply().ok();
+        Ok(())
+    }
+
+    fn sync(&self, op: &'static str, call: &mut Call<'_>) -> Result<()> {
+        let view = self.runner.view.clone();
+        let make = move |target| {
+            let view = view.clone();
+            async move { view.fsync(target).await }
+        };
+        let request = self.request(op, call.number())?;
+        self.run(request, call.reply(), make, done);
+        Ok(())
+    }
+
+    fn readdir(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::ReadIn>()?;
+        let view = self.runner.view.clone();
+        let make = move |target| {
+            let view = view.clone();
+            async move { view.readdir(target, arg.offset, false, LINES_MAX).await }
+        };
+        let request = self.request("readdir", call.number())?;
+        self.run(request, call.reply(), make, move |reply, lines: Vec<Line>| {
+            let mut listing = Listing::new(arg.size, false);
+            let _fitted = lines.iter().take_while(|line| listing.add(line)).count();
+            reply.bytes(listing.as_bytes());
+        });
+        Ok(())
+    }
+
+    fn readdirplus(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::ReadIn>()?;
+        let view = self.runner.view.clone();
+        let counting = view.clone();
+        let make = move |target| {
+            let view = view.clone();
+            async move { view.readdir(target, arg.offset, true, LINES_PLUS_MAX).await }
+        };
+        let request = self.request("readdirplus", call.number())?;
+        self.run(request, call.reply(), make, move |reply, lines: Vec<Line>| {
+            let mut listing = Listing::new(arg.size, true);
+            let fitted = lines.iter().take_while(|line| listing.add(line));
+            let with_attributes = fitted.filter(|line| line.node.is_some());
+            let taken: Vec<u64> = with_attributes.map(|line| line.number).collect();
+            // Before the kernel can give them back.
+            counting.taken(&taken);
+            reply.bytes(listing.as_bytes());
+        });
+        Ok(())
+    }
+
+    fn statfs(&self, call: &mut Call<'_>) -> Result<()> {
+        let view = &self.runner.view;
+        let room = view.room(&view.target(call.number())?);
+        call.reply().body(&statfs_out(room));
+        Ok(())
+    }
+
+    fn setxattr(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::SetxattrIn>()?;
+        let (view, who) = (self.runner.view.clone(), call.who());
+        let name = Bytes::copy_from_slice(call.text()?);
+        let value = call.bytes(arg.size)?;
+        let mode = XattrMode {
+            create: arg.flags & libc::XATTR_CREATE != 0,
+            replace: arg.flags & libc::XATTR_REPLACE != 0,
+            kill_sgid: false,
+        };
+        let make = move |target| {
+            let (view, name, value) = (view.clone(), name.clone(), value.clone());
+            async move { view.setxattr(who, target, name, value, mode).await }
+        };
+        let request = self.request("setxattr", call.number())?;
+        self.run(request, call.reply(), make, done);
+        Ok(())
+    }
+
+    fn getxattr(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::GetxattrIn>()?;
+        let (view, name) = (self.runner.view.clone(), Bytes::copy_from_slice(call.text()?));
+        let make = move |target| {
+            let (view, name) = (view.clone(), name.clone());
+            async move { view.getxattr(target, name).await }
+        };
+        let request = self.request("getxattr", call.number())?;
+        self.run(request, call.reply(), make, move |reply, value| {
+            value_reply(reply, &value, arg.size);
+        });
+        Ok(())
+    }
+
+    fn listxattr(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::GetxattrIn>()?;
+        let view = self.runner.view.clone();
+        let make = move |target| {
+            let view = view.clone();
+            async move { view.listxattr(target).await }
+        };
+        let request = self.request("listxattr", call.number())?;
+        self.run(request, call.reply(), make, move |reply, names| {
+            value_reply(reply, &names, arg.size);
+        });
+        Ok(())
+    }
+
+    fn removexattr(&self, call: &mut Call<'_>) -> Result<()> {
+        let (view, who) = (self.runner.view.clone(), call.who());
+        let name = Bytes::copy_from_slice(call.text()?);
+        let make = move |target| {
+            let (view, name) = (view.clone(), name.clone());
+            async move { view.removexattr(who, target, name).await }
+        };
+        let request = self.request("removexattr", call.number())?;
+        self.run(request, call.reply(), make, done);
+        Ok(())
+    }
+
+    fn fallocate(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::FallocateIn>()?;
+        let (view, who, what) = (self.runner.view.clone(), call.who(), falloc(arg.mode)?);
+        let make = move |target| {
+            let view = view.clone();
+            async move { view.fallocate(who, target, what, arg.offset, arg.length).await }
+        };
+        let request = self.request("fallocate", call.number())?;
+        self.run(request, call.reply(), make, done);
+        Ok(())
+    }
+
+    fn lseek(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::LseekIn>()?;
+        let view = self.runner.view.clone();
+        let whence = match arg.whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return refuse(call, libc::EINVAL),
+        };
+        let offset = u64::try_from(arg.offset).map_err(|_| ErrorKind::NoData)?;
+        let make = move |target| {
+            let view = view.clone();
+            async move { view.seek(target, offset, whence).await }
+        };
+        let request = self.request("lseek", call.number())?;
+        self.run(request, call.reply(), make, |reply, found| {
+            let offset = i64::try_from(found).unwrap_or(i64::MAX);
+            reply.body(&abi::LseekOut { offset });
+        });
+        Ok(())
+    }
+
+    fn copy_file_range(&self, call: &mut Call<'_>) -> Result<()> {
+        let arg = call.arg::<abi::CopyFileRangeIn>()?;
+        let (view, who) = (self.runner.view.clone(), call.who());
+        let pair = view.pair(call.number(), arg.nodeid_out)?;
+        if matches!(pair, Pair::Apart) {
+            // The kernel then copies through the page cache.
+            return refuse(call, libc::EXDEV);
+        }
+        let (offsets, len) = ([arg.off_in, arg.off_out], arg.len.min(COPY_BYTES_MAX));
+        let make = move |_| {
+            let (view, pair) = (view.clone(), pair.clone());
+            async move { view.copy_range(who, pair, offsets, len).await }
+        };
+        let request = self.request("copy_file_range", arg.nodeid_out)?;
+        self.run(request, call.reply(), make, |reply, copied| {
+            reply.written(u32::try_from(copied).expect("no more than was asked for"));
+        });
+        Ok(())
+    }
+
+    fn getlk(&self, call: &mut Call<'_>) -> Result<()> {
+        let (view, lock) = (&self.runner.view, lock_request(&call.arg::<abi::LkIn>()?));
+        let held = view.get_lock(&view.target(call.number())?, &lock)?;
+        let free = abi::FileLock { start: 0, end: 0, kind: libc::F_UNLCK, pid: 0 };
+        let lock = held.map_or(free, |held| {
+            let kind = match held.kind {
+                LockKind::Shared => libc::F_RDLCK,
+                LockKind::Exclusive => libc::F_WRLCK,
+            };
+            abi::FileLock { start: held.start, end: held.end, kind, pid: held.pid }
+        });
+        call.reply().body(&lock);
+        Ok(())
+    }
+
+    fn setlk(&self, call: &mut Call<'_>, waits: bool) -> Result<()> {
+        let view = self.runner.view.clone();
+        let lock = lock_request(&call.arg::<abi::LkIn>()?);
+        let request = self.request("setlk", call.number())?;
+        let (target, reply) = (request.target.clone(), call.reply());
+        let (waiting, interrupted) = waits.then(|| self.interrupts.enter(call.unique())).unzip();
+        let future = async move {
+            let _waiting = waiting;
+            view.set_lock(target, lock, interrupted).await
+        };
+        self.runner.run_unbounded(request, future, |result| match result {
+            Ok(LockAnswer::Done) => reply.ok(),
+            Ok(LockAnswer::Interrupted) => reply.error(libc::EINTR),
             Err(error) => reply.error(errno(&error)),
+        });
+        Ok(())
+    }
+
+    fn interrupt(&self, call: &mut Call<'_>) -> Result<()> {
+        call.reply().none();
+        self.interrupts.interrupt(call.arg::<abi::InterruptIn>()?.unique);
+        Ok(())
+    }
+}
+
+impl Serve for Adapter {
+    /// Answers now, or hands on to where the request waits.
+    fn serve(&self, mut call: Call<'_>) {
+        if let Err(error) = self.start(&mut call) {
+            call.fail(errno(&error));
         }
     }
-
-    fn named(&self, op: &'static str, parent: INodeNo, name: &OsStr) -> Result<(Request, Name)> {
-        Ok((self.request(op, parent)?, Name::new(name.as_bytes())?))
-    }
 }
 
-fn who(req: &fuser::Request) -> Who {
-    Who { uid: req.uid(), gid: req.gid(), tid: req.pid() }
+fn refuse(call: &mut Call<'_>, errno: i32) -> Result<()> {
+    call.reply().error(errno);
+    Ok(())
 }
 
-fn entry_reply(result: Result<Node>, remembers_absence: bool, reply: ReplyEntry) {
-    match result {
-        Ok(node) => {
-            reply.entry_with_ttls(&node.attr_ttl, &node.name_ttl, &file_attr(&node), GENERATION);
-        }
-        Err(error) if remembers_absence && matches!(error.kind(), ErrorKind::NotFound) => {
-            reply.entry(&ABSENCE_TTL, &bare_attr(0, Kind::File), GENERATION);
-        }
-        Err(error) => reply.error(errno(&error)),
-    }
+fn entered(reply: Reply, node: Node) {
+    reply.entry(&node);
 }
 
-fn empty_reply(result: &Result<()>, reply: ReplyEmpty) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(error)),
-    }
+fn attributes(reply: Reply, node: Node) {
+    reply.attr(&node);
 }
 
-fn attr_reply(result: Result<Node>, reply: ReplyAttr) {
-    match result {
-        Ok(node) => reply.attr(&node.attr_ttl, &file_attr(&node)),
-        Err(error) => reply.error(errno(&error)),
-    }
-}
-
-fn data_reply(result: Result<ReadPieces>, reply: ReplyData) {
-    match result.as_deref() {
-        Ok([]) => reply.data(&[]),
-        Ok([piece]) => reply.data(piece),
-        // The transport takes one slice; pieces come from several chunks, so this is a copy.
-        Ok(pieces) => reply.data(&pieces.concat()),
-        Err(error) => reply.error(errno(error)),
-    }
+fn done(reply: Reply, (): ()) {
+    reply.ok();
 }
 
 /// A value of `size` at most, or its length where `size` is 0.
-fn xattr_reply(result: Result<Bytes>, size: u32, reply: ReplyXattr) {
-    match result {
-        Ok(value) => match u32::try_from(value.len()) {
-            Ok(len) if size == 0 => reply.size(len),
-            Ok(len) if len <= size => reply.data(&value),
-            _ => reply.error(Errno::ERANGE),
-        },
-        Err(error) => reply.error(errno(&error)),
+fn value_reply(reply: Reply, value: &Bytes, size: u32) {
+    match u32::try_from(value.len()) {
+        Ok(len) if size == 0 => reply.body(&abi::GetxattrOut { size: len, reserved: 0 }),
+        Ok(len) if len <= size => reply.bytes(value),
+        _ => reply.error(libc::ERANGE),
     }
 }
 
-fn statfs_reply(room: Room, reply: ReplyStatfs) {
+fn statfs_out(room: Room) -> abi::StatfsOut {
     let blocks = |bytes: u64| bytes / u64::from(ROOM_BLOCK_BYTES);
-    let (size, free) = (blocks(room.bytes), blocks(room.bytes_free));
-    reply.statfs(
-        size,
-        free,
-        free,
-        room.inodes,
-        room.inodes_free,
-        ROOM_BLOCK_BYTES,
-        crate::home::NAME_BYTES_MAX as u32,
-        ROOM_BLOCK_BYTES,
-    );
+    let free = blocks(room.bytes_free);
+    abi::StatfsOut {
+        blocks: blocks(room.bytes),
+        bfree: free,
+        bavail: free,
+        files: room.inodes,
+        ffree: room.inodes_free,
+        bsize: ROOM_BLOCK_BYTES,
+        namelen: crate::home::NAME_BYTES_MAX as u32,
+        frsize: ROOM_BLOCK_BYTES,
+        reserved: [0; 7],
+    }
 }
 
 /// A new inode that a request asks for.
@@ -187,820 +697,27 @@ fn falloc(mode: i32) -> Result<Falloc> {
     })
 }
 
-fn lock_request(
-    fh: FileHandle,
-    owner: LockOwner,
-    start: u64,
-    end: u64,
-    typ: i32,
-    pid: u32,
-) -> LockRequest {
-    let kind = match typ {
+fn lock_request(arg: &abi::LkIn) -> LockRequest {
+    let kind = match arg.lk.kind {
         libc::F_RDLCK => Some(LockKind::Shared),
         libc::F_WRLCK => Some(LockKind::Exclusive),
         _ => None,
     };
-    LockRequest { handle: fh.0, owner: owner.0, kind, start, end, pid }
+    let abi::FileLock { start, end, pid, .. } = arg.lk;
+    let flock = arg.lk_flags & abi::LK_FLOCK != 0;
+    LockRequest { flock, handle: arg.fh, owner: arg.owner, kind, start, end, pid }
 }
 
-fn rename_mode(flags: RenameFlags) -> Result<RenameMode> {
+fn rename_mode(flags: u32) -> Result<RenameMode> {
     let mode = RenameMode {
-        no_replace: flags.contains(RenameFlags::RENAME_NOREPLACE),
-        exchange: flags.contains(RenameFlags::RENAME_EXCHANGE),
-        whiteout: flags.contains(RenameFlags::RENAME_WHITEOUT),
+        no_replace: flags & libc::RENAME_NOREPLACE != 0,
+        exchange: flags & libc::RENAME_EXCHANGE != 0,
+        whiteout: flags & libc::RENAME_WHITEOUT != 0,
     };
-    let unknown = !flags.difference(RenameFlags::all()).is_empty();
+    let unknown = flags & !RENAME_FLAGS != 0;
     match unknown || (mode.exchange && (mode.no_replace || mode.whiteout)) {
         true => Err(ErrorKind::Invalid.into()),
         false => Ok(mode),
-    }
-}
-
-impl Filesystem for Adapter {
-    fn init(&mut self, _req: &fuser::Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        ask_kernel(self.runner.view.form(), config);
-        Ok(())
-    }
-
-    fn destroy(&mut self) {
-        self.runner.view.detach();
-    }
-
-    fn lookup(&self, req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        match name.as_bytes() {
-            // Only handles that outlive the kernel's memory of an inode look these up.
-            dots @ (b"." | b"..") => {
-                let up = dots.len() == 2;
-                let request = match self.request("lookup", parent) {
-                    Ok(request) => request,
-                    Err(error) => return reply.error(errno(&error)),
-                };
-                let make = move |target| {
-                    let view = view.clone();
-                    async move {
-                        match up {
-                            true => view.lookup_parent(target).await,
-                            false => view.lookup_self(target).await,
-                        }
-                    }
-                };
-                self.runner.run(request, make, |result| entry_reply(result, false, reply));
-            }
-            _ => {
-                let make = move |parent, name| {
-                    let view = view.clone();
-                    async move { view.lookup(who, parent, name).await }
-                };
-                self.entry("lookup", parent, name, make, reply);
-            }
-        }
-    }
-
-    fn forget(&self, _req: &fuser::Request, ino: INodeNo, nlookup: u64) {
-        self.runner.view.forget(ino.0, nlookup);
-    }
-
-    fn getattr(
-        &self,
-        _req: &fuser::Request,
-        ino: INodeNo,
-        _fh: Option<FileHandle>,
-        reply: ReplyAttr,
-    ) {
-        let view = self.runner.view.clone();
-        let make = move |target| {
-            let view = view.clone();
-            async move { view.getattr(target).await }
-        };
-        match self.request("getattr", ino) {
-            Ok(request) => self.runner.run(request, make, |result| attr_reply(result, reply)),
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn setattr(
-        &self,
-        req: &fuser::Request,
-        ino: INodeNo,
-        mode: Option<u32>,
-        uid: Option<u32>,
-        gid: Option<u32>,
-        size: Option<u64>,
-        atime: Option<TimeOrNow>,
-        mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
-        _fh: Option<FileHandle>,
-        _crtime: Option<SystemTime>,
-        _chgtime: Option<SystemTime>,
-        _bkuptime: Option<SystemTime>,
-        _flags: Option<BsdFileFlags>,
-        reply: ReplyAttr,
-    ) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let attributes = mode.is_some() || atime.is_some() || mtime.is_some();
-        let takes = takes_set_id(uid.or(gid), size, attributes, who);
-        let set = SetAttr {
-            perm: mode.map(perm),
-            uid,
-            gid,
-            size,
-            atime: atime.map(set_time),
-            mtime: mtime.map(set_time),
-            kill: kill(takes),
-        };
-        let make = move |target| {
-            let view = view.clone();
-            async move { view.setattr(who, target, set).await }
-        };
-        match self.request("setattr", ino) {
-            Ok(request) => self.runner.run(request, make, |result| attr_reply(result, reply)),
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn readlink(&self, _req: &fuser::Request, ino: INodeNo, reply: ReplyData) {
-        let view = self.runner.view.clone();
-        let make = move |target| {
-            let view = view.clone();
-            async move { view.readlink(target).await }
-        };
-        match self.request("readlink", ino) {
-            Ok(request) => self.runner.run(request, make, |result| match result {
-                Ok(target) => reply.data(&target),
-                Err(error) => reply.error(errno(&error)),
-            }),
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn mknod(
-        &self,
-        req: &fuser::Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        rdev: u32,
-        reply: ReplyEntry,
-    ) {
-        match new_node(mode, umask, rdev) {
-            Ok(node) => self.make("mknod", req, parent, name, node, reply),
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn mkdir(
-        &self,
-        req: &fuser::Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        reply: ReplyEntry,
-    ) {
-        let (perm, umask) = (perm(mode), perm(umask));
-        let node = NewNode { kind: Kind::Dir, perm, umask, rdev: 0, target: Bytes::new() };
-        self.make("mkdir", req, parent, name, node, reply);
-    }
-
-    fn symlink(
-        &self,
-        req: &fuser::Request,
-        parent: INodeNo,
-        link_name: &OsStr,
-        target: &Path,
-        reply: ReplyEntry,
-    ) {
-        let target = Bytes::copy_from_slice(target.as_os_str().as_bytes());
-        let node = NewNode { kind: Kind::Symlink, perm: 0o777, umask: 0, rdev: 0, target };
-        self.make("symlink", req, parent, link_name, node, reply);
-    }
-
-    fn create(
-        &self,
-        req: &fuser::Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        _flags: i32,
-        reply: ReplyCreate,
-    ) {
-        if self.is_local() {
-            // The kernel then makes by MKNOD and opens without asking: no RELEASE later.
-            return reply.error(Errno::ENOSYS);
-        }
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let named = self.named("create", parent, name);
-        let (request, name, node) = match named
-            .and_then(|(request, name)| new_node(mode, umask, 0).map(|node| (request, name, node)))
-        {
-            Ok(all) => all,
-            Err(error) => return reply.error(errno(&error)),
-        };
-        let make = move |target| {
-            let (view, name, node) = (view.clone(), name.clone(), node.clone());
-            async move { view.make(who, target, name, node).await }
-        };
-        let handle = self.next_handle();
-        self.runner.run(request, make, move |result| match result {
-            Ok(node) => {
-                let (ttl, attr) = (node.attr_ttl, file_attr(&node));
-                reply.created(&ttl, &attr, GENERATION, handle, FopenFlags::FOPEN_KEEP_CACHE);
-            }
-            Err(error) => reply.error(errno(&error)),
-        });
-    }
-
-    fn unlink(&self, req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.remove("unlink", req, parent, name, false, reply);
-    }
-
-    fn rmdir(&self, req: &fuser::Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.remove("rmdir", req, parent, name, true, reply);
-    }
-
-    fn rename(
-        &self,
-        req: &fuser::Request,
-        parent: INodeNo,
-        name: &OsStr,
-        newparent: INodeNo,
-        newname: &OsStr,
-        flags: RenameFlags,
-        reply: ReplyEmpty,
-    ) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let decoded = || -> Result<_> {
-            let names = [Name::new(name.as_bytes())?, Name::new(newname.as_bytes())?];
-            Ok((names, rename_mode(flags)?, view.pair(parent.0, newparent.0)?))
-        };
-        let (names, mode, pair) = match decoded() {
-            Ok(decoded) => decoded,
-            Err(error) => return reply.error(errno(&error)),
-        };
-        if matches!(pair, Pair::Apart) {
-            return reply.error(Errno::EXDEV);
-        }
-        let make = move |_| {
-            let (view, pair, names) = (view.clone(), pair.clone(), names.clone());
-            async move { view.rename(who, pair, names, mode).await }
-        };
-        self.empty("rename", parent, make, reply);
-    }
-
-    fn link(
-        &self,
-        req: &fuser::Request,
-        ino: INodeNo,
-        newparent: INodeNo,
-        newname: &OsStr,
-        reply: ReplyEntry,
-    ) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let pair = match view.pair(ino.0, newparent.0) {
-            Ok(Pair::Apart) => return reply.error(Errno::EXDEV),
-            Ok(pair) => pair,
-            Err(error) => return reply.error(errno(&error)),
-        };
-        let make = move |_, name| {
-            let (view, pair) = (view.clone(), pair.clone());
-            async move { view.link(who, pair, name).await }
-        };
-        self.entry("link", newparent, newname, make, reply);
-    }
-
-    fn open(&self, _req: &fuser::Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let writes = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
-        match self.is_local() {
-            true => reply.error(Errno::ENOSYS),
-            false if writes && self.runner.view.is_read_only(ino.0) => {
-                reply.error(Errno::EROFS);
-            }
-            false => reply.opened(self.next_handle(), FopenFlags::FOPEN_KEEP_CACHE),
-        }
-    }
-
-    fn opendir(&self, _req: &fuser::Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let cached = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
-        match self.is_local() {
-            true => reply.error(Errno::ENOSYS),
-            false => reply.opened(FileHandle(0), cached),
-        }
-    }
-
-    fn read(
-        &self,
-        _req: &fuser::Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        offset: u64,
-        size: u32,
-        _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
-        let view = self.runner.view.clone();
-        let make = move |target| {
-            let view = view.clone();
-            async move { view.read(target, offset, size).await }
-        };
-        match self.request("read", ino) {
-            Ok(request) => self.runner.run(request, make, |result| data_reply(result, reply)),
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn write(
-        &self,
-        req: &fuser::Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        offset: u64,
-        data: &[u8],
-        write_flags: WriteFlags,
-        flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        reply: ReplyWrite,
-    ) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let cached = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let mode = WriteMode {
-            // Another node may have made the file longer than this kernel thinks.
-            append: flags.0 & libc::O_APPEND != 0 && !cached && !self.is_local(),
-            whole: cached,
-            kill: kill(write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)),
-        };
-        let bytes = data.len() as u64;
-        let data = Payload::new(Bytes::copy_from_slice(data));
-        // The kernel takes a page that it wrote on its own for lost where not all of it is taken.
-        let part = (!cached).then(|| data.clone());
-        let make = move |target| {
-            let (view, data) = (view.clone(), data.get());
-            async move { view.write(who, target, offset, data, mode).await }
-        };
-        match self.request("write", ino) {
-            Ok(request) => {
-                self.runner.run(Request { bytes, data: part, ..request }, make, |result| {
-                    match result {
-                        Ok(written) => reply.written(written),
-                        Err(error) => reply.error(errno(&error)),
-                    }
-                });
-            }
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn flush(
-        &self,
-        _req: &fuser::Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        lock_owner: LockOwner,
-        reply: ReplyEmpty,
-    ) {
-        if self.is_local() {
-            return reply.error(Errno::ENOSYS);
-        }
-        if let Ok(target) = self.runner.view.target(ino.0) {
-            self.runner.view.closed(&target, lock_owner.0);
-        }
-        reply.ok();
-    }
-
-    fn release(
-        &self,
-        _req: &fuser::Request,
-        ino: INodeNo,
-        fh: FileHandle,
-        _flags: OpenFlags,
-        lock_owner: Option<LockOwner>,
-        _flush: bool,
-        reply: ReplyEmpty,
-    ) {
-        if let Ok(target) = self.runner.view.target(ino.0) {
-            self.runner.view.released(&target, fh.0, lock_owner.map(|owner| owner.0));
-        }
-        reply.ok();
-    }
-
-    fn fsync(
-        &self,
-        _req: &fuser::Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        _datasync: bool,
-        reply: ReplyEmpty,
-    ) {
-        self.sync("fsync", ino, reply);
-    }
-
-    fn fsyncdir(
-        &self,
-        _req: &fuser::Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        _datasync: bool,
-        reply: ReplyEmpty,
-    ) {
-        self.sync("fsyncdir", ino, reply);
-    }
-
-    fn readdir(
-        &self,
-        _req: &fuser::Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
-        let view = self.runner.view.clone();
-        let make = move |target| {
-            let view = view.clone();
-            async move { view.readdir(target, offset, false, LINES_MAX).await }
-        };
-        let done = |result: Result<Vec<Line>>| match result {
-            Ok(lines) => {
-                for line in lines {
-                    let name = OsStr::from_bytes(&line.name);
-                    if reply.add(INodeNo(line.number), line.next, file_type(line.kind), name) {
-                        break;
-                    }
-                }
-                reply.ok();
-            }
-            Err(error) => reply.error(errno(&error)),
-        };
-        match self.request("readdir", ino) {
-            Ok(request) => self.runner.run(request, make, done),
-            Err(error) => done(Err(error)),
-        }
-    }
-
-    fn readdirplus(
-        &self,
-        _req: &fuser::Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectoryPlus,
-    ) {
-        let view = self.runner.view.clone();
-        let counting = view.clone();
-        let make = move |target| {
-            let view = view.clone();
-            async move { view.readdir(target, offset, true, LINES_PLUS_MAX).await }
-        };
-        let done = move |result: Result<Vec<Line>>| match result {
-            Ok(lines) => {
-                let mut taken = Vec::with_capacity(lines.len());
-                for line in lines {
-                    let (attr, ttl) = match &line.node {
-                        Some(node) => (file_attr(node), node.attr_ttl),
-                        None => (bare_attr(line.number, line.kind), Duration::ZERO),
-                    };
-                    let (number, name) = (INodeNo(line.number), OsStr::from_bytes(&line.name));
-                    if reply.add(number, line.next, name, &ttl, &attr, GENERATION) {
-                        break;
-                    }
-                    if line.node.is_some() {
-                        taken.push(line.number);
-                    }
-                }
-                // Before the kernel can give them back.
-                counting.taken(&taken);
-                reply.ok();
-            }
-            Err(error) => reply.error(errno(&error)),
-        };
-        match self.request("readdirplus", ino) {
-            Ok(request) => self.runner.run(request, make, done),
-            Err(error) => done(Err(error)),
-        }
-    }
-
-    fn statfs(&self, _req: &fuser::Request, ino: INodeNo, reply: ReplyStatfs) {
-        match self.runner.view.target(ino.0) {
-            Ok(target) => statfs_reply(self.runner.view.room(&target), reply),
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn setxattr(
-        &self,
-        req: &fuser::Request,
-        ino: INodeNo,
-        name: &OsStr,
-        value: &[u8],
-        flags: i32,
-        _position: u32,
-        reply: ReplyEmpty,
-    ) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let name = Bytes::copy_from_slice(name.as_bytes());
-        let value = Bytes::copy_from_slice(value);
-        let mode = XattrMode {
-            create: flags & libc::XATTR_CREATE != 0,
-            replace: flags & libc::XATTR_REPLACE != 0,
-            kill_sgid: false,
-        };
-        let make = move |target| {
-            let (view, name, value) = (view.clone(), name.clone(), value.clone());
-            async move { view.setxattr(who, target, name, value, mode).await }
-        };
-        self.empty("setxattr", ino, make, reply);
-    }
-
-    fn getxattr(
-        &self,
-        _req: &fuser::Request,
-        ino: INodeNo,
-        name: &OsStr,
-        size: u32,
-        reply: ReplyXattr,
-    ) {
-        let view = self.runner.view.clone();
-        let name = Bytes::copy_from_slice(name.as_bytes());
-        let make = move |target| {
-            let (view, name) = (view.clone(), name.clone());
-            async move { view.getxattr(target, name).await }
-        };
-        match self.request("getxattr", ino) {
-            Ok(request) => {
-                self.runner.run(request, make, move |result| xattr_reply(result, size, reply));
-            }
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn listxattr(&self, _req: &fuser::Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let view = self.runner.view.clone();
-        let make = move |target| {
-            let view = view.clone();
-            async move { view.listxattr(target).await }
-        };
-        match self.request("listxattr", ino) {
-            Ok(request) => {
-                self.runner.run(request, make, move |result| xattr_reply(result, size, reply));
-            }
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn removexattr(&self, req: &fuser::Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let name = Bytes::copy_from_slice(name.as_bytes());
-        let make = move |target| {
-            let (view, name) = (view.clone(), name.clone());
-            async move { view.removexattr(who, target, name).await }
-        };
-        self.empty("removexattr", ino, make, reply);
-    }
-
-    fn fallocate(
-        &self,
-        req: &fuser::Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        offset: u64,
-        length: u64,
-        mode: i32,
-        reply: ReplyEmpty,
-    ) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let what = match falloc(mode) {
-            Ok(what) => what,
-            Err(error) => return reply.error(errno(&error)),
-        };
-        let make = move |target| {
-            let view = view.clone();
-            async move { view.fallocate(who, target, what, offset, length).await }
-        };
-        self.empty("fallocate", ino, make, reply);
-    }
-
-    fn lseek(
-        &self,
-        _req: &fuser::Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        offset: i64,
-        whence: i32,
-        reply: ReplyLseek,
-    ) {
-        let view = self.runner.view.clone();
-        let whence = match whence {
-            libc::SEEK_DATA => Seek::Data,
-            libc::SEEK_HOLE => Seek::Hole,
-            _ => return reply.error(Errno::EINVAL),
-        };
-        let Ok(offset) = u64::try_from(offset) else {
-            return reply.error(Errno::ENXIO);
-        };
-        let make = move |target| {
-            let view = view.clone();
-            async move { view.seek(target, offset, whence).await }
-        };
-        match self.request("lseek", ino) {
-            Ok(request) => self.runner.run(request, make, |result| match result {
-                Ok(found) => reply.offset(i64::try_from(found).unwrap_or(i64::MAX)),
-                Err(error) => reply.error(errno(&error)),
-            }),
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn copy_file_range(
-        &self,
-        req: &fuser::Request,
-        ino_in: INodeNo,
-        _fh_in: FileHandle,
-        offset_in: u64,
-        ino_out: INodeNo,
-        _fh_out: FileHandle,
-        offset_out: u64,
-        len: u64,
-        _flags: CopyFileRangeFlags,
-        reply: ReplyWrite,
-    ) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let pair = match view.pair(ino_in.0, ino_out.0) {
-            // The kernel then copies through the page cache.
-            Ok(Pair::Apart) => return reply.error(Errno::EXDEV),
-            Ok(pair) => pair,
-            Err(error) => return reply.error(errno(&error)),
-        };
-        let (offsets, len) = ([offset_in, offset_out], len.min(COPY_BYTES_MAX));
-        let make = move |_| {
-            let (view, pair) = (view.clone(), pair.clone());
-            async move { view.copy_range(who, pair, offsets, len).await }
-        };
-        match self.request("copy_file_range", ino_out) {
-            Ok(request) => self.runner.run(request, make, |result| match result {
-                Ok(copied) => {
-                    let copied = u32::try_from(copied).expect("no more than was asked for");
-                    reply.written(copied);
-                }
-                Err(error) => reply.error(errno(&error)),
-            }),
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn getlk(
-        &self,
-        _req: &fuser::Request,
-        ino: INodeNo,
-        fh: FileHandle,
-        lock_owner: LockOwner,
-        start: u64,
-        end: u64,
-        typ: i32,
-        pid: u32,
-        reply: ReplyLock,
-    ) {
-        let view = &self.runner.view;
-        let lock = lock_request(fh, lock_owner, start, end, typ, pid);
-        let found = view.target(ino.0).and_then(|target| view.get_lock(&target, &lock));
-        match found {
-            Ok(Some(held)) => {
-                let typ = match held.kind {
-                    LockKind::Shared => libc::F_RDLCK,
-                    LockKind::Exclusive => libc::F_WRLCK,
-                };
-                reply.locked(held.start, held.end, typ, held.pid);
-            }
-            Ok(None) => reply.locked(0, 0, libc::F_UNLCK, 0),
-            Err(error) => reply.error(errno(&error)),
-        }
-    }
-
-    fn setlk(
-        &self,
-        req: &fuser::Request,
-        ino: INodeNo,
-        fh: FileHandle,
-        lock_owner: LockOwner,
-        start: u64,
-        end: u64,
-        typ: i32,
-        pid: u32,
-        sleep: bool,
-        reply: ReplyEmpty,
-    ) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let lock = lock_request(fh, lock_owner, start, end, typ, pid);
-        let request = match self.request("setlk", ino) {
-            Ok(request) => request,
-            Err(error) => return reply.error(errno(&error)),
-        };
-        let target = request.target.clone();
-        let future = async move { view.set_lock(who, target, lock, sleep).await };
-        self.runner.run_unbounded(request, future, |result| match result {
-            Ok(LockAnswer::Done) => reply.ok(),
-            Ok(LockAnswer::Interrupted) => reply.error(Errno::EINTR),
-            Ok(LockAnswer::Unknown) => reply.error(Errno::ENOLCK),
-            Err(error) => reply.error(errno(&error)),
-        });
-    }
-
-    // What is left has no meaning here; without these the transport would log every request.
-
-    fn access(&self, _req: &fuser::Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn bmap(
-        &self,
-        _req: &fuser::Request,
-        _ino: INodeNo,
-        _blocksize: u32,
-        _idx: u64,
-        reply: ReplyBmap,
-    ) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn ioctl(
-        &self,
-        _req: &fuser::Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _flags: IoctlFlags,
-        _cmd: u32,
-        _in_data: &[u8],
-        _out_size: u32,
-        reply: ReplyIoctl,
-    ) {
-        reply.error(Errno::ENOTTY);
-    }
-
-    fn poll(
-        &self,
-        _req: &fuser::Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _ph: PollNotifier,
-        _events: PollEvents,
-        _flags: PollFlags,
-        reply: ReplyPoll,
-    ) {
-        reply.error(Errno::ENOSYS);
-    }
-}
-
-impl Adapter {
-    fn next_handle(&self) -> FileHandle {
-        FileHandle(self.handles.fetch_add(1, Ordering::Relaxed))
-    }
-
-    fn make(
-        &self,
-        op: &'static str,
-        req: &fuser::Request,
-        parent: INodeNo,
-        name: &OsStr,
-        node: NewNode,
-        reply: ReplyEntry,
-    ) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let make = move |parent, name| {
-            let (view, node) = (view.clone(), node.clone());
-            async move { view.make(who, parent, name, node).await }
-        };
-        self.entry(op, parent, name, make, reply);
-    }
-
-    fn remove(
-        &self,
-        op: &'static str,
-        req: &fuser::Request,
-        parent: INodeNo,
-        name: &OsStr,
-        dir: bool,
-        reply: ReplyEmpty,
-    ) {
-        let (view, who) = (self.runner.view.clone(), who(req));
-        let (request, name) = match self.named(op, parent, name) {
-            Ok(named) => named,
-            Err(error) => return reply.error(errno(&error)),
-        };
-        let make = move |target| {
-            let (view, name) = (view.clone(), name.clone());
-            async move { view.remove(who, target, name, dir).await }
-        };
-        self.runner.run(request, make, |result| empty_reply(&result, reply));
-    }
-
-    fn sync(&self, op: &'static str, ino: INodeNo, reply: ReplyEmpty) {
-        let view = self.runner.view.clone();
-        let make = move |target| {
-            let view = view.clone();
-            async move { view.fsync(target).await }
-        };
-        self.empty(op, ino, make, reply);
     }
 }
 
@@ -1009,30 +726,31 @@ fn kill(asked: bool) -> Kill {
     if asked { Kill::ByMember } else { Kill::Nothing }
 }
 
-/// Whether a SETATTR takes set-uid, set-gid and capabilities away. A new owner always does; a
-/// truncation unless the caller may keep them, which the kernel says in a flag that the transport
-/// drops. One that sets nothing at all is sent for nothing else: a chown to nobody, or fallocate,
+/// Whether a SETATTR of `valid` attributes takes set-uid, set-gid and capabilities away. A new
+/// owner always does; a truncation unless the caller may keep them, which the kernel says. One
+/// that sets nothing at all is sent for nothing else: a chown to nobody, or fallocate,
 /// copy_file_range or a write by a caller who may not keep them; for root, who may, the kernel
 /// sends it too when it has just removed capabilities, and only the system call tells.
-fn takes_set_id(owner: Option<u32>, size: Option<u64>, others: bool, who: Who) -> bool {
-    let nothing = owner.is_none() && size.is_none() && !others;
-    owner.is_some()
-        || (size.is_some() && who.uid != 0)
-        || (nothing && (who.uid != 0 || is_chown(who.tid).unwrap_or(true)))
+fn takes_set_id(valid: u32, who: Who) -> bool {
+    let owner = valid & (fattr::UID | fattr::GID) != 0;
+    let cut = valid & fattr::SIZE != 0 && valid & fattr::KILL_SUIDGID != 0;
+    let sets = fattr::MODE | fattr::SIZE | fattr::ATIME | fattr::MTIME;
+    let nothing = !owner && valid & sets == 0;
+    owner || cut || (nothing && (who.uid != 0 || is_chown(who.tid).unwrap_or(true)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Who, takes_set_id};
+    use super::*;
 
     #[test]
     fn set_id_bits_fall_with_a_new_owner_a_cut_by_a_user_and_a_request_that_sets_nothing() {
         // A thread that there is not: what it does cannot be told.
         let who = |uid| Who { uid, gid: 0, tid: u32::MAX };
-        assert!(takes_set_id(Some(5), None, false, who(0)));
-        assert!(takes_set_id(None, Some(0), true, who(1000)));
-        assert!(takes_set_id(None, None, false, who(0)));
-        assert!(!takes_set_id(None, Some(0), true, who(0)));
-        assert!(!takes_set_id(None, None, true, who(1000)));
+        assert!(takes_set_id(fattr::UID, who(0)));
+        assert!(takes_set_id(fattr::SIZE | fattr::MTIME | fattr::KILL_SUIDGID, who(1000)));
+        assert!(takes_set_id(0, who(0)));
+        assert!(!takes_set_id(fattr::SIZE | fattr::MTIME, who(0)));
+        assert!(!takes_set_id(fattr::MTIME, who(1000)));
     }
 }

@@ -1,14 +1,8 @@
 //! Attributes and times between a home and the kernel.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use fuser::{FileAttr, FileType, Generation, INodeNo, TimeOrNow};
-
+use super::abi::{Attr, SetattrIn, fattr};
 use crate::home::{Kind, SetTime, Time};
 use crate::view::Node;
-
-/// Inode numbers are never used again, so that every number has one generation.
-pub const GENERATION: Generation = Generation(0);
 
 /// The unit of `st_blocks`.
 const BLOCK_BYTES: u64 = 512;
@@ -16,16 +10,16 @@ const BLOCK_BYTES: u64 = 512;
 /// What `stat` recommends for reads and writes.
 const IO_BYTES: u32 = 4096;
 
-/// The kernel's word for a kind.
-pub fn file_type(kind: Kind) -> FileType {
+/// The kind in a `st_mode`.
+pub fn mode_of(kind: Kind) -> u32 {
     match kind {
-        Kind::File => FileType::RegularFile,
-        Kind::Dir => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        Kind::Fifo => FileType::NamedPipe,
-        Kind::Socket => FileType::Socket,
-        Kind::CharDevice => FileType::CharDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
+        Kind::File => libc::S_IFREG,
+        Kind::Dir => libc::S_IFDIR,
+        Kind::Symlink => libc::S_IFLNK,
+        Kind::Fifo => libc::S_IFIFO,
+        Kind::Socket => libc::S_IFSOCK,
+        Kind::CharDevice => libc::S_IFCHR,
+        Kind::BlockDevice => libc::S_IFBLK,
     }
 }
 
@@ -49,18 +43,19 @@ pub fn perm(mode: u32) -> u16 {
 }
 
 /// The attributes of an inode of the mount.
-pub fn file_attr(node: &Node) -> FileAttr {
+pub fn attr(node: &Node) -> Attr {
     let attr = &node.attr;
-    FileAttr {
-        ino: INodeNo(node.number),
+    Attr {
+        ino: node.number,
         size: attr.size,
         blocks: attr.charged.div_ceil(BLOCK_BYTES),
-        atime: system_time(attr.atime),
-        mtime: system_time(attr.mtime),
-        ctime: system_time(attr.ctime),
-        crtime: system_time(attr.btime),
-        kind: file_type(attr.kind),
-        perm: attr.perm,
+        atime: attr.atime.sec,
+        mtime: attr.mtime.sec,
+        ctime: attr.ctime.sec,
+        atimensec: attr.atime.nsec,
+        mtimensec: attr.mtime.nsec,
+        ctimensec: attr.ctime.nsec,
+        mode: mode_of(attr.kind) | u32::from(attr.perm),
         nlink: attr.nlink,
         uid: attr.uid,
         gid: attr.gid,
@@ -70,84 +65,33 @@ pub fn file_attr(node: &Node) -> FileAttr {
     }
 }
 
-/// Attributes that say no more than number and kind: a name that is not there (number 0), or
-/// `.` and `..` of a listing, whose attributes the kernel ignores.
-pub fn bare_attr(number: u64, kind: Kind) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(number),
-        size: 0,
-        blocks: 0,
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
-        kind: file_type(kind),
-        perm: 0,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: IO_BYTES,
-        flags: 0,
-    }
-}
-
-fn system_time(time: Time) -> SystemTime {
-    let nsec = Duration::from_nanos(u64::from(time.nsec));
-    let seconds = Duration::from_secs(time.sec.unsigned_abs());
-    let whole = match time.sec {
-        0.. => UNIX_EPOCH.checked_add(seconds),
-        _ => UNIX_EPOCH.checked_sub(seconds),
+/// The access and the modification time that a SETATTR sets.
+pub fn set_times(arg: &SetattrIn) -> [Option<SetTime>; 2] {
+    let time = |set: u32, now: u32, sec: i64, nsec: u32| match arg.valid & set != 0 {
+        false => None,
+        true if arg.valid & now != 0 => Some(SetTime::Now),
+        true => Some(SetTime::At(Time { sec, nsec })),
     };
-    whole.and_then(|whole| whole.checked_add(nsec)).unwrap_or(UNIX_EPOCH)
-}
-
-/// A time that `setattr` sets.
-///
-/// For times before 1970 the transport subtracts the nanoseconds from the epoch together with
-/// the seconds instead of adding them; both are still there, so that it can be undone.
-pub fn set_time(time: TimeOrNow) -> SetTime {
-    let TimeOrNow::SpecificTime(time) = time else {
-        return SetTime::Now;
-    };
-    let (sec, nsec) = match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => (i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos()),
-        Err(before) => {
-            let before = before.duration();
-            (0i64.saturating_sub_unsigned(before.as_secs()), before.subsec_nanos())
-        }
-    };
-    SetTime::At(Time { sec, nsec })
+    [
+        time(fattr::ATIME, fattr::ATIME_NOW, arg.atime, arg.atimensec),
+        time(fattr::MTIME, fattr::MTIME_NOW, arg.mtime, arg.mtimensec),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zerocopy::FromZeros;
 
     #[test]
-    fn times_survive_the_way_to_the_kernel() {
-        for time in [
-            Time { sec: 0, nsec: 0 },
-            Time { sec: 1, nsec: 999_999_999 },
-            Time { sec: -2, nsec: 800_000_000 },
-            Time { sec: -2, nsec: 0 },
-        ] {
-            let whole = system_time(time);
-            let since = match whole.duration_since(UNIX_EPOCH) {
-                Ok(after) => i128::try_from(after.as_nanos()).unwrap(),
-                Err(before) => -i128::try_from(before.duration().as_nanos()).unwrap(),
-            };
-            let expected = i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);
-            assert_eq!(since, expected);
-        }
-    }
-
-    #[test]
-    fn a_time_before_1970_is_set_as_the_caller_gave_it() {
-        // What the transport makes of -2 s + 0.8 s.
-        let garbled = UNIX_EPOCH - Duration::new(2, 800_000_000);
-        let expected = SetTime::At(Time { sec: -2, nsec: 800_000_000 });
-        assert_eq!(set_time(TimeOrNow::SpecificTime(garbled)), expected);
+    fn a_time_before_1970_is_set_as_the_caller_gave_it_and_one_of_now_by_the_home() {
+        let mut arg = SetattrIn::new_zeroed();
+        arg.valid = fattr::ATIME | fattr::MTIME | fattr::MTIME_NOW;
+        (arg.atime, arg.atimensec, arg.mtime) = (-2, 800_000_000, 7);
+        let before = SetTime::At(Time { sec: -2, nsec: 800_000_000 });
+        assert_eq!(set_times(&arg), [Some(before), Some(SetTime::Now)]);
+        arg.valid = fattr::MTIME;
+        assert_eq!(set_times(&arg), [None, Some(SetTime::At(Time { sec: 7, nsec: 0 }))]);
     }
 
     #[test]
@@ -155,5 +99,14 @@ mod tests {
         assert_eq!(kind(0o644), Some(Kind::File));
         assert_eq!(kind(libc::S_IFCHR), Some(Kind::CharDevice));
         assert_eq!(kind(libc::S_IFMT), None);
+    }
+
+    #[test]
+    fn every_kind_survives_the_way_to_the_kernel() {
+        for bits in 1..=0o17u32 {
+            if let Some(kind) = kind(bits << 12) {
+                assert_eq!(mode_of(kind), bits << 12);
+            }
+        }
     }
 }

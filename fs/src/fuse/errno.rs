@@ -1,12 +1,10 @@
 //! From what went wrong in a home to what a system call gives.
 
-use fuser::Errno;
-
 use crate::home::{Error, ErrorKind};
 
 /// The `errno` of an error.
-pub fn errno(error: &Error) -> Errno {
-    let code = match error.kind() {
+pub fn errno(error: &Error) -> i32 {
+    match error.kind() {
         ErrorKind::NotFound => libc::ENOENT,
         ErrorKind::Stale | ErrorKind::Fenced | ErrorKind::OwnedElsewhere(_) => libc::ESTALE,
         ErrorKind::Exists => libc::EEXIST,
@@ -31,8 +29,7 @@ pub fn errno(error: &Error) -> Errno {
         | ErrorKind::Unavailable(_)
         | ErrorKind::Newer(_)
         | ErrorKind::Corrupt(_) => libc::EIO,
-    };
-    Errno::from_i32(code)
+    }
 }
 
 /// Whether an operator must hear of it; everything else is normal work, or was told already.

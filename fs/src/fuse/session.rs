@@ -5,23 +5,26 @@
 //! sent by a thread of their own that no request ever waits for. Where more changes come than it
 //! can send, it makes the kernel ask for everything again.
 
-use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
-use fuser::{INodeNo, Notifier, SessionACL};
+use zerocopy::IntoBytes;
 
+use super::abi::{InvalEntryOut, InvalInodeOut, notify};
 use super::adapter::Adapter;
-use super::ask::session_config;
+use super::device::Device;
+use super::event_loop::EventLoop;
+use super::init::shake_hands;
 use super::serve::Runner;
 use crate::home::{Change, Ino};
 use crate::view::{Invalidate, View};
 
+/// One thread leads, one watches it.
+const THREADS_MIN: usize = 2;
 /// Changes that wait to be sent to the kernel.
 const CHANGES_MAX: usize = 64 * 1024;
 
@@ -63,7 +66,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Serves `runner`'s view over `device` with `threads` event loops.
+    /// Serves `runner`'s view over `device` with `threads` threads.
     ///
     /// # Errors
     /// Where the kernel does not speak with us, or no thread starts.
@@ -74,13 +77,10 @@ impl Session {
         threads: usize,
         on_end: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
-        let raw = device.try_clone()?;
         let view = Arc::clone(&runner.view);
-        let config = session_config(threads);
-        // Who may use the mount is decided by the kernel, from the mount's options.
-        let session =
-            fuser::Session::from_fd(Adapter::new(runner), device, SessionACL::All, config)?;
-        let sender = Sender { view: Arc::downgrade(&view), notifier: session.notifier(), raw };
+        let device = Arc::new(Device::new(device)?);
+        shake_hands(&device, view.form())?;
+        let sender = Sender { view: Arc::downgrade(&view), device: Arc::clone(&device) };
         let changes = invalidations.receiver.lock().take();
         let changes = changes.ok_or_else(|| io::Error::other("a mount is served only once"))?;
         let overrun = Arc::downgrade(invalidations);
@@ -89,8 +89,9 @@ impl Session {
             .spawn(move || sender.run(&changes, &overrun))?;
         let ended = Arc::new(OnceLock::new());
         let done = Arc::clone(&ended);
+        let event_loop = Arc::new(EventLoop::new(device, Adapter::new(runner)));
         let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || {
-            let result = session.run();
+            let result = run(&event_loop, threads.max(THREADS_MIN));
             view.detach();
             let _ = done.set(());
             on_end();
@@ -114,11 +115,26 @@ impl Session {
     }
 }
 
+/// Serves with `threads` threads, this one among them, until the file system is unmounted.
+fn run(event_loop: &Arc<EventLoop<Adapter>>, threads: usize) -> io::Result<()> {
+    let mut others = Vec::with_capacity(threads);
+    for number in 1..threads {
+        let event_loop = Arc::clone(event_loop);
+        let thread = std::thread::Builder::new().name(format!("fuse-{number}"));
+        others.push(thread.spawn(move || event_loop.run())?);
+    }
+    let mut result = event_loop.run();
+    for other in others {
+        let ended = other.join().map_err(|_| io::Error::other("an event loop panicked"));
+        result = result.and(ended?);
+    }
+    result
+}
+
 /// Sends notifications; blocks in the kernel where it must.
 struct Sender {
     view: Weak<View>,
-    notifier: Notifier,
-    raw: OwnedFd,
+    device: Arc<Device>,
 }
 
 impl Sender {
@@ -141,29 +157,30 @@ impl Sender {
 
     fn send(&self, view: &View, volume: u32, change: &Change) -> io::Result<()> {
         match change {
-            Change::Inode { ino, data } => {
-                let from = if *data { 0 } else { -1 };
-                self.notifier.inval_inode(INodeNo(view.number(volume, *ino)), from, 0)
-            }
+            Change::Inode { ino, data } => self.inode(view.number(volume, *ino), *data),
             Change::Entry { parent, name } => {
-                let parent = INodeNo(view.number(volume, *parent));
-                self.notifier.inval_entry(parent, OsStr::from_bytes(name.as_bytes()))
+                let name = name.as_bytes();
+                let namelen = u32::try_from(name.len()).expect("a name has at most 255 bytes");
+                let parent = view.number(volume, *parent);
+                let body = InvalEntryOut { parent, namelen, flags: 0 };
+                let pieces = [body.as_bytes(), name, &[0]];
+                self.device.send(0, notify::INVAL_ENTRY, &pieces)
             }
         }
     }
 
+    fn inode(&self, ino: u64, data: bool) -> io::Result<()> {
+        let body = InvalInodeOut { ino, off: if data { 0 } else { -1 }, len: 0 };
+        self.device.send(0, notify::INVAL_INODE, &[body.as_bytes()])
+    }
+
     /// Makes the kernel ask for every name and every inode again.
     fn send_all(&self, view: &View) {
-        // FUSE_NOTIFY_INC_EPOCH (Linux 6.16), which the transport does not know: a
-        // fuse_out_header of length 16, the code in place of the error, and no unique.
-        let mut header = [0u8; 16];
-        header[..4].copy_from_slice(&16u32.to_ne_bytes());
-        header[4..8].copy_from_slice(&8i32.to_ne_bytes());
-        if let Err(error) = rustix::io::write(self.raw.as_fd(), &header) {
+        if let Err(error) = self.device.send(0, notify::INC_EPOCH, &[]) {
             tracing::warn!(%error, "names that others changed may be seen late");
         }
         for number in view.referred_numbers() {
-            let _ = self.notifier.inval_inode(INodeNo(number), 0, 0);
+            let _ = self.inode(number, true);
         }
     }
 }

@@ -2,18 +2,19 @@
 //! what ends with a closed file.
 //!
 //! The rules are in [`LockTable`]; here requests wait, without a thread, until they are granted
-//! or a signal ends them. The present transport neither says whether a request is `flock` or
-//! `fcntl` nor that a signal came; both are read from `/proc` of the thread that waits (see
-//! `fs/decisions/0003-locks-over-fuser.md`).
+//! or a signal ends them.
+//!
+//! Locks end with their owners: FLUSH ends a process's `fcntl` locks; RELEASE ends the `flock` that
+//! it names, and all `fcntl` locks that were taken through that open file, which are those of the
+//! open file itself (OFD locks): the kernel says nothing else of them. By then a process that
+//! locked through the same open file has closed it, and its locks are gone already.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::caller::{LockCall, is_interrupted, lock_call};
-use super::{Attachment, Target, View, Who};
+use super::{Attachment, Target, View};
 use crate::home::{
     ClientId, ErrorKind, Ino, Lock, LockKind, LockOwner, LockSpace, LockTable, Progress,
     RANGE_END_MAX, Result, WaiterId,
@@ -21,16 +22,12 @@ use crate::home::{
 
 /// The kernel's word for the end of a file: the largest `off_t`.
 const KERNEL_END_MAX: u64 = i64::MAX as u64;
-/// How often it is looked whether a signal came for a thread that waits for a lock.
-const SIGNAL_LOOK: Duration = Duration::from_millis(20);
-/// How often, and for how long, the system call of a thread is looked for: right after the
-/// request it may still be on its way to sleep.
-const CALL_LOOK: Duration = Duration::from_micros(200);
-const CALL_LOOKS_MAX: u32 = 500;
 
 /// What a lock request asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct LockRequest {
+    /// One of `flock(2)`, else of `fcntl(2)`. The two never see each other.
+    pub flock: bool,
     /// The open file that it came through.
     pub handle: u64,
     /// The owner, as the kernel numbers them.
@@ -52,9 +49,10 @@ pub enum LockAnswer {
     Done,
     /// A signal ended the wait.
     Interrupted,
-    /// It could not be told which family of locks is meant.
-    Unknown,
 }
+
+/// Sent to when a signal comes for the thread that waits.
+pub type Interrupted = oneshot::Receiver<()>;
 
 /// The locks of one home's files.
 #[derive(Debug, Default)]
@@ -123,9 +121,15 @@ impl FileLocks {
         result
     }
 
-    /// Takes a lock, waiting for it as long as no signal comes for thread `tid`.
-    async fn set(&self, ino: Ino, space: LockSpace, lock: Lock, tid: u32) -> Result<LockAnswer> {
-        let (waiter, mut granted) = {
+    /// Takes a lock, waiting for it until a signal comes.
+    async fn set(
+        &self,
+        ino: Ino,
+        space: LockSpace,
+        lock: Lock,
+        interrupted: Interrupted,
+    ) -> Result<LockAnswer> {
+        let (waiter, granted) = {
             let mut state = self.state.lock();
             let (result, woken) = state.table.set(ino, space, lock);
             state.wake(woken);
@@ -138,39 +142,35 @@ impl FileLocks {
                 }
             }
         };
-        loop {
-            tokio::select! {
-                // Also where the mount went away, and everything of it: nobody hears the answer.
-                _ = &mut granted => return Ok(LockAnswer::Done),
-                () = tokio::time::sleep(SIGNAL_LOOK) => {}
-            }
-            if is_interrupted(tid) {
-                let mut state = self.state.lock();
-                state.waiting.remove(&waiter);
-                return Ok(match state.table.cancel(waiter) {
-                    true => LockAnswer::Interrupted,
-                    false => LockAnswer::Done,
-                });
-            }
+        tokio::select! {
+            biased;
+            // Also where the mount went away, and everything of it: nobody hears the answer.
+            _ = granted => return Ok(LockAnswer::Done),
+            _ = interrupted => {}
         }
+        let mut state = self.state.lock();
+        state.waiting.remove(&waiter);
+        Ok(match state.table.cancel(waiter) {
+            true => LockAnswer::Interrupted,
+            false => LockAnswer::Done,
+        })
     }
 }
 
 impl View {
-    /// Takes, changes or gives up a lock.
+    /// Takes, changes or gives up a lock. Waits for one that is held until `wait` is sent to.
     ///
     /// # Errors
-    /// `WouldBlock` where it is held and `wait` is not asked for; `Deadlock`.
+    /// `WouldBlock` where it is held and `wait` is not given; `Deadlock`.
     pub async fn set_lock(
         &self,
-        who: Who,
         target: Target,
         request: LockRequest,
-        wait: bool,
+        wait: Option<Interrupted>,
     ) -> Result<LockAnswer> {
         // On a read-only file system locks guard nothing that could change.
         let Target::Inside(at, ino) = target else { return Err(ErrorKind::NotSupported.into()) };
-        let Some(space) = space(who.tid, &request).await else { return Ok(LockAnswer::Unknown) };
+        let space = if request.flock { LockSpace::Flock } else { LockSpace::Posix };
         let lock = lock(&at, &request);
         let locks = &at.slot.locks;
         if request.kind.is_none() {
@@ -181,8 +181,8 @@ impl View {
             locks.note_handle(at.mount, request.handle, ino, lock.owner);
         }
         match wait {
-            true => locks.set(ino, space, lock, who.tid).await,
-            false => locks.try_set(ino, space, lock).map(|()| LockAnswer::Done),
+            Some(interrupted) => locks.set(ino, space, lock, interrupted).await,
+            None => locks.try_set(ino, space, lock).map(|()| LockAnswer::Done),
         }
     }
 
@@ -231,20 +231,4 @@ fn lock(at: &Attachment, request: &LockRequest) -> Lock {
         end,
         pid: request.pid,
     }
-}
-
-/// The family of locks that a request means; `None` where it cannot be told.
-async fn space(tid: u32, request: &LockRequest) -> Option<LockSpace> {
-    if request.start != 0 || request.end < KERNEL_END_MAX {
-        // `flock` is always for the whole file.
-        return Some(LockSpace::Posix);
-    }
-    for _ in 0..CALL_LOOKS_MAX {
-        match lock_call(tid) {
-            Some(LockCall::Flock) => return Some(LockSpace::Flock),
-            Some(LockCall::Fcntl) => return Some(LockSpace::Posix),
-            None => tokio::time::sleep(CALL_LOOK).await,
-        }
-    }
-    None
 }

@@ -31,7 +31,7 @@ pub use caller::is_chown;
 pub use directory::{Directory, Head, Space};
 pub use gate::{CROWDED_WRITE_BYTES, Gate, WaitingBytes, is_crowded};
 pub use inside::Pair;
-pub use locks::{FileLocks, LockAnswer, LockRequest};
+pub use locks::{FileLocks, Interrupted, LockAnswer, LockRequest};
 pub use losses::Losses;
 pub use number::{HOMES_VOLUME, MOUNT_ROOT, VOLUMES_MAX, join, split};
 pub use slot::{Attachment, Invalidate, OpenHome, Slot};

@@ -1,0 +1,362 @@
+//! Who reads the next request: one thread of several, the leader, which serves it too.
+//!
+//! A round trip between a program and the daemon costs two wake-ups where both sleep. So the
+//! leader looks for the next request for some microseconds before it sleeps, as long as requests
+//! came that fast lately, and nobody else is woken for what is answered from memory at once. For
+//! what takes longer (much data, a listing, an fsync) it first hands the lead to another thread.
+//!
+//! What always holds: where a request waits and a thread is free, somebody reads it
+//! (`a_leader_that_is_stuck_is_relieved`). One of the waiting threads watches the leader; where
+//! it serves one and the same request for [`STUCK`], the watcher takes the lead. An idle mount
+//! wakes nobody.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use zerocopy::FromBytes;
+
+use super::abi::{InHeader, ReadIn, op};
+use super::call::{Call, WRITE_DATA_AT};
+use super::device::{Device, Received};
+use super::init::REQUEST_BYTES_MAX;
+
+/// How long the next request is looked for before the leader sleeps. Less than two wake-ups on
+/// another core cost.
+const LOOK: Duration = Duration::from_micros(50);
+/// A leader that serves one request for so long is relieved.
+const STUCK: Duration = Duration::from_millis(5);
+/// After so many times [`STUCK`] without a request the watcher sleeps until there is one.
+const IDLE_ROUNDS: u32 = 40;
+/// Requests with more data than this are not served by the leader.
+const SHORT_BYTES_MAX: u32 = 16 << 10;
+/// A write of so much keeps the buffer that it was read into; less is copied out of it, so that
+/// little data does not hold much memory.
+const KEEP_BYTES_MIN: usize = REQUEST_BYTES_MAX / 2;
+
+/// Who serves requests.
+pub trait Serve: Send + Sync {
+    /// Serves one request: answers it, now or later.
+    fn serve(&self, call: Call<'_>);
+}
+
+/// What the threads of one mount share.
+#[derive(Debug)]
+pub struct EventLoop<S> {
+    device: Arc<Device>,
+    server: S,
+    lead: Mutex<Lead>,
+    vacant: Condvar,
+    /// Odd while the leader serves a request. Changed by the leader alone.
+    steps: AtomicU64,
+    /// The term of the leader, who sees by it that it was relieved.
+    term: AtomicU64,
+    /// The watcher sleeps until it is woken.
+    watcher_sleeps: AtomicBool,
+    /// Requests come faster than [`LOOK`].
+    busy: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Lead {
+    term: u64,
+    taken: bool,
+    watched: bool,
+    ended: bool,
+}
+
+impl<S: Serve> EventLoop<S> {
+    /// Of a connection that was agreed on.
+    pub fn new(device: Arc<Device>, server: S) -> Self {
+        Self {
+            device,
+            server,
+            lead: Mutex::default(),
+            vacant: Condvar::new(),
+            steps: AtomicU64::new(0),
+            term: AtomicU64::new(0),
+            watcher_sleeps: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+        }
+    }
+
+    /// Serves requests, with whatever other threads do so, until the file system is unmounted.
+    ///
+    /// # Errors
+    /// Those of reading the connection.
+    pub fn run(&self) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        let mut result = Ok(());
+        while let Some(term) = self.take_lead() {
+            match self.lead(term, &mut buffer) {
+                Ok(true) => {}
+                Ok(false) => self.end(),
+                Err(error) => {
+                    result = Err(error);
+                    self.end();
+                }
+            }
+        }
+        result
+    }
+
+    /// Serves as the leader of `term`; false where the file system was unmounted.
+    fn lead(&self, term: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        loop {
+            buffer.reserve(REQUEST_BYTES_MAX);
+            if !self.receive(buffer)? {
+                return Ok(false);
+            }
+            let Ok((header, _)) = InHeader::read_from_prefix(buffer) else {
+                return Err(io::Error::from(io::ErrorKind::InvalidData));
+            };
+            if header.opcode == op::DESTROY {
+                self.serve(&header, buffer);
+                return Ok(false);
+            }
+            if takes_long(&header, buffer) {
+                self.hand_over(term);
+                self.serve(&header, buffer);
+                return Ok(true);
+            }
+            let step = self.steps.load(Ordering::Relaxed);
+            self.steps.store(step | 1, Ordering::SeqCst);
+            if self.watcher_sleeps.load(Ordering::SeqCst) {
+                self.wake_watcher();
+            }
+            self.serve(&header, buffer);
+            if self.term.load(Ordering::Acquire) != term {
+                return Ok(true);
+            }
+            self.steps.store((step | 1) + 1, Ordering::SeqCst);
+        }
+    }
+
+    /// Reads the next request; false where the file system was unmounted.
+    fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let mut waits: Option<Instant> = None;
+        loop {
+            match self.device.receive(buffer)? {
+                Received::Unmounted => return Ok(false),
+                Received::Request => {
+                    let soon = waits.is_none_or(|since| since.elapsed() < LOOK);
+                    self.busy.store(soon, Ordering::Relaxed);
+                    return Ok(true);
+                }
+                Received::Nothing => {}
+            }
+            let since = *waits.get_or_insert_with(Instant::now);
+            if !self.busy.load(Ordering::Relaxed) || since.elapsed() >= LOOK {
+                self.device.wait()?;
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn serve(&self, header: &InHeader, buffer: &mut Vec<u8>) {
+        if header.opcode != op::WRITE || buffer.len() < KEEP_BYTES_MIN {
+            return self.server.serve(Call::new(&self.device, *header, buffer));
+        }
+        let mut request = Bytes::from(std::mem::take(buffer));
+        let data = request.split_off(WRITE_DATA_AT);
+        self.server.serve(Call::with_data(&self.device, *header, &request, data));
+    }
+
+    fn take_lead(&self) -> Option<u64> {
+        let mut lead = self.lead.lock();
+        let mut idle = 0;
+        loop {
+            if lead.ended {
+                return None;
+            }
+            if !lead.taken {
+                lead.taken = true;
+                lead.term += 1;
+                self.term.store(lead.term, Ordering::Release);
+                // Of a leader that was relieved in the middle of a request.
+                let step = self.steps.load(Ordering::Relaxed);
+                self.steps.store(step.next_multiple_of(2), Ordering::SeqCst);
+                return Some(lead.term);
+            }
+            if lead.watched {
+                self.vacant.wait(&mut lead);
+                continue;
+            }
+            lead.watched = true;
+            let seen = self.steps.load(Ordering::SeqCst);
+            if idle < IDLE_ROUNDS {
+                let late = self.vacant.wait_for(&mut lead, STUCK).timed_out();
+                let same = late && self.steps.load(Ordering::SeqCst) == seen;
+                match same && seen % 2 == 1 {
+                    true => lead.taken = false,
+                    false => idle = if same { idle + 1 } else { 0 },
+                }
+            } else {
+                self.watcher_sleeps.store(true, Ordering::SeqCst);
+                if self.steps.load(Ordering::SeqCst) == seen {
+                    self.vacant.wait(&mut lead);
+                }
+                self.watcher_sleeps.store(false, Ordering::SeqCst);
+                idle = 0;
+            }
+            lead.watched = false;
+        }
+    }
+
+    fn wake_watcher(&self) {
+        // It holds the lock from before it says that it sleeps until it does.
+        drop(self.lead.lock());
+        self.vacant.notify_all();
+    }
+
+    fn hand_over(&self, term: u64) {
+        let mut lead = self.lead.lock();
+        if lead.term == term {
+            lead.taken = false;
+            drop(lead);
+            self.vacant.notify_one();
+        }
+    }
+
+    fn end(&self) {
+        self.lead.lock().ended = true;
+        self.vacant.notify_all();
+    }
+}
+
+/// Whether serving a request may keep its thread for long enough that others should not wait.
+fn takes_long(header: &InHeader, request: &[u8]) -> bool {
+    match header.opcode {
+        op::FSYNC | op::FSYNCDIR | op::READDIR | op::READDIRPLUS | op::COPY_FILE_RANGE => true,
+        op::READ => ReadIn::read_from_prefix(&request[size_of::<InHeader>()..])
+            .is_ok_and(|(arg, _)| arg.size > SHORT_BYTES_MAX),
+        _ => header.len > SHORT_BYTES_MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    /// The other side of a connection: a socket that keeps messages apart, as the kernel's does.
+    struct Kernel {
+        socket: std::os::fd::OwnedFd,
+        threads: Vec<std::thread::JoinHandle<io::Result<()>>>,
+        event_loop: Arc<EventLoop<Blocking>>,
+        go_on: mpsc::Sender<()>,
+    }
+
+    /// Answers everything; a request for inode 1 not before it is told to.
+    struct Blocking(Mutex<mpsc::Receiver<()>>);
+
+    impl Serve for Blocking {
+        fn serve(&self, mut call: Call<'_>) {
+            if call.number() == 1 {
+                let _ = self.0.lock().recv();
+            }
+            call.reply().ok();
+        }
+    }
+
+    impl Kernel {
+        fn with_threads(threads: usize) -> Self {
+            let (socket, device) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                    .unwrap();
+            let (go_on, waits) = mpsc::channel();
+            let device = Arc::new(Device::new(device).unwrap());
+            let event_loop = Arc::new(EventLoop::new(device, Blocking(Mutex::new(waits))));
+            let threads = (0..threads).map(|_| {
+                let event_loop = Arc::clone(&event_loop);
+                std::thread::spawn(move || event_loop.run())
+            });
+            Self { socket, threads: threads.collect(), event_loop, go_on }
+        }
+
+        fn ask(&self, opcode: u32, unique: u64, nodeid: u64) {
+            let mut request = Vec::new();
+            request.extend(40u32.to_ne_bytes());
+            request.extend(opcode.to_ne_bytes());
+            request.extend(unique.to_ne_bytes());
+            request.extend(nodeid.to_ne_bytes());
+            request.extend([0; 16]);
+            rustix::io::write(&self.socket, &request).unwrap();
+        }
+
+        /// The number of the request that is answered next.
+        fn answered(&self) -> u64 {
+            let mut answer = [0; 64];
+            rustix::io::read(&self.socket, &mut answer).unwrap();
+            u64::from_ne_bytes(answer[8..16].try_into().unwrap())
+        }
+
+        fn unmount(self) {
+            self.ask(op::DESTROY, 99, 0);
+            assert_eq!(self.answered(), 99);
+            for thread in self.threads {
+                thread.join().unwrap().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_leader_that_is_stuck_is_relieved() {
+        let kernel = Kernel::with_threads(2);
+        kernel.ask(op::GETATTR, 1, 1);
+        kernel.ask(op::GETATTR, 2, 2);
+        assert_eq!(kernel.answered(), 2);
+        kernel.go_on.send(()).unwrap();
+        assert_eq!(kernel.answered(), 1);
+        kernel.unmount();
+    }
+
+    #[test]
+    fn a_leader_that_is_stuck_after_an_idle_time_is_relieved() {
+        let kernel = Kernel::with_threads(3);
+        while !kernel.event_loop.watcher_sleeps.load(Ordering::SeqCst) {
+            std::thread::sleep(STUCK);
+        }
+        kernel.ask(op::GETATTR, 1, 1);
+        kernel.ask(op::GETATTR, 2, 2);
+        assert_eq!(kernel.answered(), 2);
+        kernel.go_on.send(()).unwrap();
+        assert_eq!(kernel.answered(), 1);
+        kernel.unmount();
+    }
+
+    #[test]
+    fn a_request_that_takes_long_lets_others_be_served() {
+        let kernel = Kernel::with_threads(2);
+        kernel.ask(op::FSYNC, 1, 1);
+        for unique in 2..100 {
+            kernel.ask(op::GETATTR, unique, unique);
+            assert_eq!(kernel.answered(), unique);
+        }
+        kernel.go_on.send(()).unwrap();
+        assert_eq!(kernel.answered(), 1);
+        kernel.unmount();
+    }
+
+    #[test]
+    fn where_all_threads_are_stuck_the_first_that_is_not_goes_on() {
+        let kernel = Kernel::with_threads(2);
+        kernel.ask(op::FSYNC, 1, 1);
+        kernel.ask(op::FSYNC, 2, 1);
+        kernel.ask(op::GETATTR, 3, 3);
+        kernel.go_on.send(()).unwrap();
+        let first = kernel.answered();
+        assert!([1, 2].contains(&first));
+        assert_eq!(kernel.answered(), 3);
+        kernel.go_on.send(()).unwrap();
+        assert_eq!(kernel.answered(), 3 - first);
+        kernel.unmount();
+    }
+}
