@@ -23,37 +23,22 @@ use crate::config::Settings;
 use crate::exit::Failure;
 
 /// The daemon promises a bound on its memory, and glibc's allocator keeps what many threads
-/// freed: after unpacking, removing and reading trees it held a quarter more.
+/// freed: after unpacking, removing and reading trees it held a quarter more. It serves libraries
+/// too, librados above all: its symbols have no prefix, so the program's `malloc` is everybody's.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// What jemalloc reads at its first allocation: few arenas, as there are few busy threads, and
-/// what is freed goes back to the system at once, nearly.
+/// what is freed goes back to the system at once, nearly. Large buffers too have that little while
+/// (by default they have none): those of segments follow one another, and to take a fresh page
+/// costs more than to fill it.
 // SAFETY: nothing else defines this symbol, and it is what jemalloc expects: a pointer to a
 // string that ends with NUL and lives for ever.
-#[unsafe(export_name = "_rjem_malloc_conf")]
-pub static ALLOCATOR_CONF: &[u8; 69] =
-    b"narenas:4,background_thread:true,dirty_decay_ms:300,muzzy_decay_ms:0\0";
-
-/// Arenas of the C library's allocator, which librados uses beside ours: each keeps what was freed
-/// in it, and there would be eight for each core.
-const C_ARENAS_MAX: libc::c_int = 2;
-/// Bytes from which the C library gives an allocation back as soon as it is freed. Said, it stays:
-/// otherwise it grows with the first large buffer.
-const C_KEPT_MAX: libc::c_int = 256 << 10;
-
-/// Bounds what the C library's allocator keeps. Before there are threads.
-fn restrain_c_allocator() {
-    // SAFETY: both only set numbers that later allocations read; no other thread runs yet.
-    let taken = unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, C_ARENAS_MAX)
-            & libc::mallopt(libc::M_MMAP_THRESHOLD, C_KEPT_MAX)
-    };
-    debug_assert_eq!(taken, 1, "mallopt knows both");
-}
+#[unsafe(export_name = "malloc_conf")]
+pub static ALLOCATOR_CONF: &[u8; 90] =
+    b"narenas:4,background_thread:true,dirty_decay_ms:300,muzzy_decay_ms:0,oversize_threshold:0\0";
 
 fn main() {
-    restrain_c_allocator();
     let cli = Cli::parse();
     let done = Settings::load(&cli.global).and_then(|settings| {
         log_to_stderr(&settings.log)?;
@@ -84,4 +69,29 @@ fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
         .with_target(false)
         .init();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::{CStr, c_void};
+
+    /// Where the program or library lies in memory that an address belongs to.
+    fn base_of(address: *const c_void) -> *mut c_void {
+        // SAFETY: four plain pointers, which may be null.
+        let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
+        // SAFETY: `info` outlives the call; the address is only compared.
+        assert_ne!(unsafe { libc::dladdr(address, &raw mut info) }, 0);
+        info.dli_fbase
+    }
+
+    #[test]
+    fn libraries_take_their_memory_from_our_allocator() {
+        let names: [&CStr; 4] = [c"malloc", c"calloc", c"posix_memalign", c"free"];
+        for name in names {
+            // SAFETY: a C string; what is found is not called.
+            let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+            assert_eq!(base_of(found), base_of(main as *const c_void), "{name:?}");
+        }
+    }
 }
