@@ -270,7 +270,7 @@ impl State {
         self.inodes_used = self.inodes_used.saturating_sub(1);
         self.fresh.remove(&ino);
         self.txn.carried.remove(&ino);
-        self.untidy.remove(&ino);
+        self.untidy.remove(ino);
         let inode = self.inodes.get_mut(&ino).expect("looked up above");
         let at_once = inode.file.as_ref().is_none_or(|f| {
             f.captures.is_empty() && f.extents.is_complete() && f.extents.len() <= FREE_AT_ONCE_MAX

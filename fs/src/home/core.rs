@@ -29,7 +29,6 @@ use super::state::{State, Step, Stop};
 use super::sweep::Candidates;
 use super::table::Table;
 use super::tenure::Tenure;
-use super::tidy;
 use super::trouble::Troubles;
 use super::types::{Change, ClientId, Ino, Time};
 
@@ -513,7 +512,7 @@ impl Core {
             state.fresh_age(now).filter(|_| !crowded).map(|age| until(config.flush_interval, age)),
             self.graves.next_visit(),
             self.candidates.next_visit(),
-            state.untidy.values().map(|u| until(tidy::REST, now - u.since)).min(),
+            state.untidy.next_visit(now),
             ledger.has_watched().then_some(config.commit_interval),
         ];
         // While armed, operations do not wake the driver: it looks again soon enough.
@@ -532,7 +531,7 @@ impl Core {
             let now = Instant::now();
             // Half full: the small values must go now.
             let hurry = state.small_bytes > SMALL_HOME_BYTES_MAX / 2;
-            let untidy = state.untidy.values().any(|u| hurry || now - u.since >= tidy::REST);
+            let untidy = state.untidy.next_visit(now).is_some_and(|wait| hurry || wait.is_zero());
             let sweep = self.candidates.next_visit().is_some_and(|wait| wait.is_zero());
             (untidy || sweep).then_some(hurry)
         };

@@ -9,7 +9,6 @@ use object_store::path::Path;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, watch};
-use tokio::time::Instant;
 
 use super::clean::Graves;
 use super::core::{Core, Durable};
@@ -26,7 +25,6 @@ use super::state::{Inode, State};
 use super::sweep::Candidates;
 use super::table::{Table, TableOptions};
 use super::tenure::Tenure;
-use super::tidy::Untidy;
 use super::trouble::Troubles;
 use super::types::{Attr, Ino, Kind, Quota};
 use super::{Home, Shared};
@@ -258,7 +256,7 @@ impl Core {
                     state.txn.start();
                 }
                 state.small_bytes += data.len() as u64;
-                state.untidy.insert(ino, Untidy { since: Instant::now(), blocks: None });
+                state.untidy.note(ino, None);
             }
         }
     }

@@ -25,7 +25,7 @@ use super::parked::Parked;
 use super::readahead::ReadAhead;
 use super::record::{Bucket, Counters, EntryRecord, InlineExtents, InodeRecord};
 use super::references::References;
-use super::tidy::Untidy;
+use super::tidy::UntidyFiles;
 use super::transaction::Transaction;
 use super::types::{Attr, Change, ClientId, Ino, Kind, Name, Quota, Time};
 
@@ -324,7 +324,7 @@ pub struct State {
     /// Orphans that nobody uses any more.
     pub reap: BTreeSet<Ino>,
     /// Files with blocks in many pieces or in small values.
-    pub untidy: BTreeMap<Ino, Untidy>,
+    pub untidy: UntidyFiles,
     /// Small values that the database does not show yet.
     pub unwritten: HashMap<u64, Bytes>,
     /// Files that keep a tail, oldest first.
@@ -370,7 +370,7 @@ impl State {
             fresh: BTreeMap::new(),
             flying: Arc::default(),
             reap: BTreeSet::new(),
-            untidy: BTreeMap::new(),
+            untidy: UntidyFiles::default(),
             unwritten: HashMap::default(),
             tails: VecDeque::new(),
             gate_closed: false,

@@ -5,7 +5,7 @@
 //! are verified before they are moved, and a segment with a damaged one is left as it is. It
 //! runs by itself, a segment at a time, and holds no lock while it reads or writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -37,7 +37,34 @@ const TINY_CHUNKS_MAX: u32 = 256;
 /// Segments that may be worth cleaning.
 #[derive(Debug, Default)]
 pub struct Candidates {
-    noted: Mutex<BTreeMap<SegmentId, (SegmentRecord, Instant)>>,
+    noted: Mutex<Noted>,
+}
+
+/// Every commit notes some and asks when there is something to do, so that answer is at hand.
+#[derive(Debug, Default)]
+struct Noted {
+    segments: BTreeMap<SegmentId, (SegmentRecord, Instant)>,
+    /// The same, those that rested longest first: the tiny ones, and all others.
+    tiny: BTreeSet<(Instant, SegmentId)>,
+    wasteful: BTreeSet<(Instant, SegmentId)>,
+}
+
+impl Noted {
+    fn insert(&mut self, id: SegmentId, record: SegmentRecord, since: Instant) {
+        self.remove(id);
+        self.ages(&record).insert((since, id));
+        self.segments.insert(id, (record, since));
+    }
+
+    fn remove(&mut self, id: SegmentId) {
+        if let Some((record, since)) = self.segments.remove(&id) {
+            self.ages(&record).remove(&(since, id));
+        }
+    }
+
+    fn ages(&mut self, record: &SegmentRecord) -> &mut BTreeSet<(Instant, SegmentId)> {
+        if is_tiny(record) { &mut self.tiny } else { &mut self.wasteful }
+    }
 }
 
 impl Candidates {
@@ -45,11 +72,10 @@ impl Candidates {
     pub fn note(&self, id: SegmentId, record: &SegmentRecord) {
         let mut noted = self.noted.lock();
         let wasteful = record.live_bytes < record.object_bytes / 2;
-        let tiny = is_tiny(record);
-        if record.live_chunks > 0 && (wasteful || tiny) {
-            noted.insert(id, (*record, Instant::now()));
+        if record.live_chunks > 0 && (wasteful || is_tiny(record)) {
+            noted.insert(id, *record, Instant::now());
         } else {
-            noted.remove(&id);
+            noted.remove(id);
         }
     }
 
@@ -59,6 +85,7 @@ impl Candidates {
         let now = Instant::now();
         let rested = |since: &Instant| hurry || now.saturating_duration_since(*since) >= REST;
         let all: Vec<(SegmentId, SegmentRecord)> = noted
+            .segments
             .iter()
             .filter(|(_, (_, since))| rested(since))
             .map(|(id, (record, _))| (*id, *record))
@@ -78,26 +105,25 @@ impl Candidates {
             }
         }
         for (id, _) in &chosen {
-            noted.remove(id);
+            noted.remove(*id);
         }
         chosen
     }
 
     /// One that could not be cleaned is tried again when it has rested.
     fn again(&self, id: SegmentId, record: SegmentRecord) {
-        self.noted.lock().entry(id).or_insert((record, Instant::now()));
+        let mut noted = self.noted.lock();
+        if !noted.segments.contains_key(&id) {
+            noted.insert(id, record, Instant::now());
+        }
     }
 
     /// When there may be something to do.
     pub fn next_visit(&self) -> Option<Duration> {
         let noted = self.noted.lock();
-        let (tiny, wasteful): (Vec<_>, Vec<_>) =
-            noted.values().copied().partition(|(record, _)| is_tiny(record));
-        let mut tiny: Vec<Instant> = tiny.into_iter().map(|(_, since)| since).collect();
-        tiny.sort_unstable();
-        let enough = tiny.get(TINY_MIN - 1).copied();
-        let due = wasteful.into_iter().map(|(_, since)| since).chain(enough).min()?;
-        Some((due + REST).saturating_duration_since(Instant::now()))
+        let enough = noted.tiny.iter().nth(TINY_MIN - 1);
+        let (due, _) = noted.wasteful.first().into_iter().chain(enough).min()?;
+        Some((*due + REST).saturating_duration_since(Instant::now()))
     }
 }
 

@@ -10,6 +10,7 @@
 //! more than a few pieces: the rewriting must not cost much more than the writing did.
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +21,7 @@ use yadokari_layers::chunk::CHUNK_BYTES;
 use super::core::Core;
 use super::data::{Part, Parts, contents, contents_mut, parts_of};
 use super::error::{Error, ErrorKind, Result};
+use super::maps::HashMap;
 use super::record::Place;
 use super::state::{Need, State, Step, Stop};
 use super::types::Ino;
@@ -34,32 +36,73 @@ const BLOCKS_MAX: usize = 4096;
 /// What is to be tidied of one file.
 #[derive(Debug)]
 pub struct Untidy {
-    /// Since when.
-    pub since: Instant,
+    since: Instant,
     /// Which blocks; `None`: all.
-    pub blocks: Option<BTreeSet<u64>>,
+    blocks: Option<BTreeSet<u64>>,
+}
+
+/// What is to be tidied of all files. Every turn of the driver asks when, so the answer is at hand.
+#[derive(Debug, Default)]
+pub struct UntidyFiles {
+    files: HashMap<Ino, Untidy>,
+    /// The same files, those that have waited longest first.
+    ages: BTreeSet<(Instant, Ino)>,
+}
+
+impl UntidyFiles {
+    /// A block of a file lies in pieces; `None`: any of them may.
+    pub fn note(&mut self, ino: Ino, block: Option<u64>) {
+        let untidy = match self.files.entry(ino) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => {
+                let since = Instant::now();
+                self.ages.insert((since, ino));
+                vacant.insert(Untidy { since, blocks: Some(BTreeSet::new()) })
+            }
+        };
+        match (&mut untidy.blocks, block) {
+            (Some(blocks), Some(block)) if blocks.len() < BLOCKS_MAX => {
+                blocks.insert(block);
+            }
+            (blocks, _) => *blocks = None,
+        }
+    }
+
+    /// Nothing of this file is to be tidied.
+    pub fn remove(&mut self, ino: Ino) -> Option<Untidy> {
+        let untidy = self.files.remove(&ino)?;
+        self.ages.remove(&(untidy.since, ino));
+        Some(untidy)
+    }
+
+    /// When the next file has rested, seen from `now`.
+    pub fn next_visit(&self, now: Instant) -> Option<Duration> {
+        let (since, _) = self.ages.first()?;
+        Some(REST.saturating_sub(now.saturating_duration_since(*since)))
+    }
+
+    /// The next file that has rested, or the next one in a hurry.
+    fn next(&mut self, now: Instant, hurry: bool) -> Option<(Ino, Untidy)> {
+        if !hurry && !self.next_visit(now)?.is_zero() {
+            return None;
+        }
+        let (_, ino) = *self.ages.first()?;
+        self.remove(ino).map(|untidy| (ino, untidy))
+    }
+
+    /// It could not be tidied now.
+    fn again(&mut self, ino: Ino, untidy: Untidy) {
+        if let Entry::Vacant(vacant) = self.files.entry(ino) {
+            self.ages.insert((untidy.since, ino));
+            vacant.insert(untidy);
+        }
+    }
 }
 
 impl State {
     /// Notes that a block of a file lies in pieces.
     pub fn note_untidy(&mut self, ino: Ino, offset: u64) {
-        let untidy = self
-            .untidy
-            .entry(ino)
-            .or_insert_with(|| Untidy { since: Instant::now(), blocks: Some(BTreeSet::new()) });
-        if let Some(blocks) = &mut untidy.blocks {
-            blocks.insert(offset / CHUNK_BYTES);
-            if blocks.len() > BLOCKS_MAX {
-                untidy.blocks = None;
-            }
-        }
-    }
-
-    /// The next file that has rested, with its blocks.
-    pub fn next_untidy(&mut self, now: Instant, hurry: bool) -> Option<(Ino, Untidy)> {
-        let rested = |untidy: &Untidy| hurry || now.saturating_duration_since(untidy.since) >= REST;
-        let ino = self.untidy.iter().find(|(_, untidy)| rested(untidy)).map(|(ino, _)| *ino)?;
-        self.untidy.remove(&ino).map(|untidy| (ino, untidy))
+        self.untidy.note(ino, Some(offset / CHUNK_BYTES));
     }
 
     /// The blocks of a file that have extents: of a file with long holes few.
@@ -124,14 +167,14 @@ impl Core {
             if self.closing.load(Ordering::Acquire) {
                 return Ok(());
             }
-            let next = self.state.lock().next_untidy(Instant::now(), hurry);
+            let next = self.state.lock().untidy.next(Instant::now(), hurry);
             let Some((ino, untidy)) = next else { return Ok(()) };
             let blocks = match untidy.blocks {
                 Some(blocks) => blocks,
                 None => match self.run(None, |state| state.all_blocks(ino)).await {
                     Ok(blocks) => blocks,
                     Err(error @ Error(ErrorKind::Unavailable(_))) => {
-                        self.state.lock().untidy.entry(ino).or_insert(untidy);
+                        self.state.lock().untidy.again(ino, untidy);
                         return Err(error);
                     }
                     // Removed meanwhile.
@@ -194,4 +237,45 @@ fn same_places(a: &Parts, b: &Parts) -> bool {
             (Part::Stored(a, x), Part::Stored(b, y)) => a == b && x == y,
             _ => false,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn files_are_tidied_in_the_order_in_which_they_came_to_rest() {
+        let mut untidy = UntidyFiles::default();
+        untidy.note(Ino(9), Some(3));
+        tokio::time::advance(REST / 3).await;
+        untidy.note(Ino(5), None);
+        untidy.note(Ino(9), Some(4));
+        untidy.note(Ino(7), Some(0));
+        assert_eq!(untidy.next_visit(Instant::now()), Some(REST - REST / 3));
+        assert!(untidy.next(Instant::now(), false).is_none());
+        tokio::time::advance(REST - REST / 3).await;
+        let (ino, first) = untidy.next(Instant::now(), false).expect("has rested");
+        assert_eq!((ino, first.blocks.as_ref().map(BTreeSet::len)), (Ino(9), Some(2)));
+        assert!(untidy.next(Instant::now(), false).is_none());
+        assert!(untidy.remove(Ino(7)).is_some());
+        let (ino, all) = untidy.next(Instant::now(), true).expect("in a hurry");
+        assert_eq!((ino, &all.blocks), (Ino(5), &None));
+        assert_eq!(untidy.next_visit(Instant::now()), None);
+        // One that could not be tidied has waited all the while.
+        untidy.note(Ino(5), Some(1));
+        untidy.again(Ino(9), first);
+        untidy.again(Ino(5), all);
+        assert_eq!(untidy.next(Instant::now(), true).map(|(ino, _)| ino), Some(Ino(9)));
+        let (_, fresh) = untidy.next(Instant::now(), true).expect("the other");
+        assert_eq!(fresh.blocks.map(|blocks| blocks.len()), Some(1));
+        assert!(untidy.next(Instant::now(), true).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_file_with_very_many_blocks_all_are_looked_at() {
+        let mut untidy = UntidyFiles::default();
+        (0..=BLOCKS_MAX as u64).for_each(|block| untidy.note(Ino(2), Some(block)));
+        let (_, file) = untidy.next(Instant::now(), true).expect("noted");
+        assert!(file.blocks.is_none());
+    }
 }
