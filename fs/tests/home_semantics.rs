@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{caller, dir, file, name, noise, open, read_all};
+use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tokio::time::Instant;
@@ -282,6 +283,63 @@ async fn what_fsync_acknowledged_is_there_after_the_loss_of_the_node() {
         let sub = home.lookup(me.client, Ino::ROOT, name("sub")).await.expect("its names too");
         let found = home.lookup(me.client, sub.ino, name("f")).await.expect("its names too");
         assert_eq!(read_all(&home, found.ino).await, data);
+    }
+}
+
+/// Bytes in the segments of a store, and how many they are.
+async fn segments(store: &Arc<InMemory>) -> (u64, usize) {
+    let objects: Vec<_> = store.list(None).try_collect().await.expect("lists");
+    (objects.iter().map(|object| object.size).sum(), objects.len())
+}
+
+#[tokio::test]
+async fn a_synced_file_of_some_kilobytes_needs_no_segment_until_there_are_many() {
+    const SMALL: usize = 48 << 10;
+    let (meta, data) = (Arc::new(InMemory::new()), Arc::new(InMemory::new()));
+    let on = |meta: Arc<InMemory>, data: Arc<InMemory>| async move {
+        let (meta, data): (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) = (meta, data);
+        let home = open(&meta, &data, &Shared::new(Config::default())).await;
+        let me = caller(&home);
+        (home, me)
+    };
+    let (home, me) = on(Arc::clone(&meta), Arc::clone(&data)).await;
+    let mode = WriteMode::default();
+    for (n, len) in [0, 1, 8 << 10, 20_000, SMALL].into_iter().enumerate() {
+        let f = home.make(me.clone(), Ino::ROOT, name(&format!("f{n}")), file(0o600)).await;
+        let (f, content) = (f.expect("makes").ino, noise(n as u64, len));
+        home.write(me.clone(), f, 0, content.clone(), mode).await.expect("writes");
+        home.fsync(f).await.expect("syncs");
+        assert_eq!(segments(&data).await.1, 0, "{len} bytes are in the transaction");
+        let (found, _) = on(Arc::new(meta.fork()), Arc::new(data.fork())).await;
+        assert_eq!(read_all(&found, f).await, content, "{len} bytes after a loss");
+    }
+    // What is larger, and what is a part of it, is written beside.
+    let large = home.make(me.clone(), Ino::ROOT, name("large"), file(0o600)).await;
+    let large = large.expect("makes").ino;
+    for (n, at, len) in [(1, 0, SMALL + 1), (2, 10_000, 20_000)] {
+        home.write(me.clone(), large, at, noise(n, len), mode).await.expect("writes");
+        home.fsync(large).await.expect("syncs");
+        assert_eq!(segments(&data).await.1, n as usize);
+    }
+    // Beyond half of what small values may take they are packed at once.
+    let mut many = Vec::new();
+    for n in 0..800 {
+        let f = home.make(me.clone(), Ino::ROOT, name(&format!("many{n}")), file(0o600)).await;
+        let f = f.expect("makes").ino;
+        home.write(me.clone(), f, 0, noise(n, SMALL), mode).await.expect("writes");
+        home.fsync(f).await.expect("syncs");
+        many.push(f);
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while segments(&data).await.0 < 30 << 20 {
+        assert!(Instant::now() < deadline, "{:?}", segments(&data).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(segments(&data).await.1 < 40, "many files share a segment");
+    home.sync().await.expect("syncs");
+    let (found, _) = on(Arc::new(meta.fork()), Arc::new(data.fork())).await;
+    for (n, f) in many.into_iter().enumerate() {
+        assert_eq!(read_all(&found, f).await, noise(n as u64, SMALL));
     }
 }
 

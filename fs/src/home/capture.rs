@@ -23,8 +23,13 @@ use yadokari_layers::chunk;
 
 /// Data of a synced file up to this size per piece travels in the transaction.
 pub const SMALL_BYTES_MAX: u32 = 8 << 10;
-/// At most this much of a home's data lies in small values.
-pub const SMALL_HOME_BYTES_MAX: u64 = 16 << 20;
+/// So does a whole file up to this size: one round to the store where there were two. With what
+/// else is in its transaction it still is a small object to the stores, of which `file://`
+/// journals those up to 64 KiB.
+pub const SMALL_FILE_BYTES_MAX: u32 = 48 << 10;
+/// At most this much of a home's data lies in small values: the tables write it two or three
+/// times over before it is packed.
+pub const SMALL_HOME_BYTES_MAX: u64 = 64 << 20;
 /// A piece in the middle of a file is kept as it is up to this size.
 const INNER_BYTES_MAX: u32 = 16 << 10;
 /// Files that keep the unfinished block of their last capture, 128 KiB at most each.
@@ -146,8 +151,11 @@ impl State {
     /// Places a synced capture's pieces in the transaction where they are small enough.
     pub fn place_small(&mut self, capture: &Capture, holds: &Arc<Holds>) -> bool {
         let bytes: u64 = capture.pieces.iter().map(|(_, p)| u64::from(p.len)).sum();
+        // Parts of a larger file stay below: packing writes the whole block around them again.
+        let whole = bytes == capture.part.size && bytes <= u64::from(SMALL_FILE_BYTES_MAX);
+        let piece_max = if whole { SMALL_FILE_BYTES_MAX } else { SMALL_BYTES_MAX };
         let small = capture.pieces.len() <= SMALL_PIECES_MAX
-            && capture.pieces.iter().all(|(_, p)| p.len <= SMALL_BYTES_MAX)
+            && capture.pieces.iter().all(|(_, p)| p.len <= piece_max)
             && self.small_bytes + bytes <= SMALL_HOME_BYTES_MAX;
         if !small {
             return false;

@@ -36,6 +36,8 @@ const SEARCH_PAUSE_MIN: Duration = Duration::from_millis(100);
 const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Rows per scan while opening.
 const ROWS: usize = 4096;
+/// And small values, of up to 48 KiB each.
+const SMALL_ROWS: usize = 256;
 
 /// What it takes to open a home. The caller holds its owner record.
 pub struct OpenHome {
@@ -244,7 +246,7 @@ impl Core {
     async fn find_smalls(&self) -> Result<()> {
         let mut range = key::range_of_kind(key::SMALL);
         loop {
-            let rows = self.table.scan(range.clone(), ROWS).await?;
+            let rows = self.table.scan(range.clone(), SMALL_ROWS).await?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             range.start = [last, &[0][..]].concat();
             for (key, value) in &rows {

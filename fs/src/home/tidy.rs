@@ -210,7 +210,9 @@ impl Core {
             for piece in &pieces {
                 bytes.extend_from_slice(piece);
             }
-            let grant = self.budget.take(bytes.len() as u64);
+            // Others' data goes first where memory is tight.
+            let room = self.budget.admit(bytes.len() as u64, || self.press());
+            let grant = self.patient(async { Ok(room.await) }).await?;
             let mut state = self.state.lock();
             let state = &mut *state;
             let Ok(inode) = state.file(ino) else { return Ok(()) };
