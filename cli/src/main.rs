@@ -60,8 +60,6 @@ fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
         Failure::usage(format!("log filter `{filter}`: {error}"))
             .remedy("write error, warn, info, debug, trace, or e.g. info,yadokari_fs=debug")
     })?;
-    // A request that its caller gave up has nobody to answer: no error of anybody's.
-    let filter = filter.add_directive("fuser::reply=off".parse()?);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -360,8 +360,9 @@ mod tests {
         };
         assert_eq!(of(0, 1), [0; 0]);
         assert_eq!(of(1, 128 << 10), [1]);
-        assert_eq!(of(64, 128 << 10), [64]);
-        assert_eq!(of(72, 128 << 10), [36, 36]);
+        assert_eq!(of(32, 128 << 10), [32]);
+        assert_eq!(of(36, 128 << 10), [18, 18]);
+        assert_eq!(of(64, 128 << 10), [32, 32]);
         assert_eq!(of(10_000, 16), [SEGMENT_CHUNKS_TARGET, SEGMENT_CHUNKS_TARGET, 1808]);
     }
 }

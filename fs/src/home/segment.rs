@@ -54,8 +54,10 @@ pub const FORMAT_VERSION: u16 = 1;
 
 /// A segment is written when it holds this much. Large enough that twenty thousand small files
 /// are dozens of requests, small enough to be one write everywhere (RADOS takes objects of up to
-/// 128 MiB, but writes of at most 90 MiB) and to be in the store soon.
-pub const SEGMENT_BYTES_TARGET: u64 = 8 * 1024 * 1024;
+/// 128 MiB, but writes of at most 90 MiB), to be in the store soon, and that the copies of it on
+/// its way find memory that was used before: at twice the size the daemon and a Ceph OSD take
+/// at least a quarter more fresh pages for the same data.
+pub const SEGMENT_BYTES_TARGET: u64 = 4 * 1024 * 1024;
 /// Or so many chunks: each costs a transaction some records, and their footer memory.
 pub const SEGMENT_CHUNKS_TARGET: usize = 4096;
 
