@@ -242,9 +242,9 @@ mod tests {
     #[test]
     fn a_candidate_that_does_not_fit_holds_none_of_the_others_up() {
         let candidates = Candidates::default();
-        note(&candidates, 1, 10, 3);
-        note(&candidates, 2, 20, 7);
-        note(&candidates, 3, 10, 4);
+        note(&candidates, 1, 10, 1);
+        note(&candidates, 2, 20, 4);
+        note(&candidates, 3, 10, 2);
         assert_eq!(taken(&candidates), [1, 3]);
         assert_eq!(taken(&candidates), [2]);
         assert_eq!(taken(&candidates), [0_u64; 0]);
