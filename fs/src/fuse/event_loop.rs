@@ -50,10 +50,9 @@ pub struct EventLoop<S> {
     server: S,
     lead: Mutex<Lead>,
     vacant: Condvar,
-    /// Odd while the leader serves a request. Changed by the leader alone.
+    /// Odd while the leader serves a request. Changed by the leader, and by who relieves it: that
+    /// is how it sees that it was.
     steps: AtomicU64,
-    /// The term of the leader, who sees by it that it was relieved.
-    term: AtomicU64,
     /// The watcher sleeps until it is woken.
     watcher_sleeps: AtomicBool,
     /// Requests come faster than [`LOOK`].
@@ -62,7 +61,6 @@ pub struct EventLoop<S> {
 
 #[derive(Debug, Default)]
 struct Lead {
-    term: u64,
     taken: bool,
     watched: bool,
     ended: bool,
@@ -77,7 +75,6 @@ impl<S: Serve> EventLoop<S> {
             lead: Mutex::default(),
             vacant: Condvar::new(),
             steps: AtomicU64::new(0),
-            term: AtomicU64::new(0),
             watcher_sleeps: AtomicBool::new(false),
             busy: AtomicBool::new(false),
         }
@@ -90,8 +87,8 @@ impl<S: Serve> EventLoop<S> {
     pub fn run(&self) -> io::Result<()> {
         let mut buffer = Vec::new();
         let mut result = Ok(());
-        while let Some(term) = self.take_lead() {
-            match self.lead(term, &mut buffer) {
+        while self.take_lead() {
+            match self.lead(&mut buffer) {
                 Ok(true) => {}
                 Ok(false) => self.end(),
                 Err(error) => {
@@ -103,9 +100,10 @@ impl<S: Serve> EventLoop<S> {
         result
     }
 
-    /// Serves as the leader of `term`; false where the file system was unmounted.
-    fn lead(&self, term: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    /// Serves as the leader; false where the file system was unmounted.
+    fn lead(&self, buffer: &mut Vec<u8>) -> io::Result<bool> {
         loop {
+            buffer.clear();
             buffer.reserve(REQUEST_BYTES_MAX);
             if !self.receive(buffer)? {
                 return Ok(false);
@@ -118,20 +116,20 @@ impl<S: Serve> EventLoop<S> {
                 return Ok(false);
             }
             if takes_long(&header, buffer) {
-                self.hand_over(term);
+                self.hand_over();
                 self.serve(&header, buffer);
                 return Ok(true);
             }
-            let step = self.steps.load(Ordering::Relaxed);
-            self.steps.store(step | 1, Ordering::SeqCst);
+            let serving = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
             if self.watcher_sleeps.load(Ordering::SeqCst) {
                 self.wake_watcher();
             }
             self.serve(&header, buffer);
-            if self.term.load(Ordering::Acquire) != term {
+            let (seq, relaxed) = (Ordering::SeqCst, Ordering::Relaxed);
+            if self.steps.compare_exchange(serving, serving + 1, seq, relaxed).is_err() {
+                // It was relieved.
                 return Ok(true);
             }
-            self.steps.store((step | 1) + 1, Ordering::SeqCst);
         }
     }
 
@@ -166,21 +164,21 @@ impl<S: Serve> EventLoop<S> {
         self.server.serve(Call::with_data(&self.device, *header, &request, data));
     }
 
-    fn take_lead(&self) -> Option<u64> {
+    /// Waits until there is no leader; false where the file system was unmounted.
+    fn take_lead(&self) -> bool {
         let mut lead = self.lead.lock();
         let mut idle = 0;
         loop {
             if lead.ended {
-                return None;
+                return false;
             }
             if !lead.taken {
                 lead.taken = true;
-                lead.term += 1;
-                self.term.store(lead.term, Ordering::Release);
-                // Of a leader that was relieved in the middle of a request.
-                let step = self.steps.load(Ordering::Relaxed);
-                self.steps.store(step.next_multiple_of(2), Ordering::SeqCst);
-                return Some(lead.term);
+                if !lead.watched {
+                    // Who watched is the leader now.
+                    self.vacant.notify_one();
+                }
+                return true;
             }
             if lead.watched {
                 self.vacant.wait(&mut lead);
@@ -191,13 +189,14 @@ impl<S: Serve> EventLoop<S> {
             if idle < IDLE_ROUNDS {
                 let late = self.vacant.wait_for(&mut lead, STUCK).timed_out();
                 let same = late && self.steps.load(Ordering::SeqCst) == seen;
-                match same && seen % 2 == 1 {
-                    true => lead.taken = false,
-                    false => idle = if same { idle + 1 } else { 0 },
+                idle = if same { idle + 1 } else { 0 };
+                if same && seen % 2 == 1 && self.relieve(seen) {
+                    lead.taken = false;
                 }
             } else {
                 self.watcher_sleeps.store(true, Ordering::SeqCst);
-                if self.steps.load(Ordering::SeqCst) == seen {
+                // Only a leader that serves nothing looks whether the watcher sleeps.
+                if seen % 2 == 0 && self.steps.load(Ordering::SeqCst) == seen {
                     self.vacant.wait(&mut lead);
                 }
                 self.watcher_sleeps.store(false, Ordering::SeqCst);
@@ -213,13 +212,15 @@ impl<S: Serve> EventLoop<S> {
         self.vacant.notify_all();
     }
 
-    fn hand_over(&self, term: u64) {
-        let mut lead = self.lead.lock();
-        if lead.term == term {
-            lead.taken = false;
-            drop(lead);
-            self.vacant.notify_one();
-        }
+    /// Ends the leadership of who serves the request of step `seen`; false where it is done.
+    fn relieve(&self, seen: u64) -> bool {
+        let (seq, relaxed) = (Ordering::SeqCst, Ordering::Relaxed);
+        self.steps.compare_exchange(seen, seen + 1, seq, relaxed).is_ok()
+    }
+
+    fn hand_over(&self) {
+        self.lead.lock().taken = false;
+        self.vacant.notify_one();
     }
 
     fn end(&self) {
@@ -315,6 +316,21 @@ mod tests {
         assert_eq!(kernel.answered(), 2);
         kernel.go_on.send(()).unwrap();
         assert_eq!(kernel.answered(), 1);
+        kernel.unmount();
+    }
+
+    #[test]
+    fn who_relieves_a_leader_is_watched_too() {
+        let kernel = Kernel::with_threads(3);
+        for unique in [1, 2] {
+            kernel.ask(op::GETATTR, unique, 1);
+        }
+        kernel.ask(op::GETATTR, 3, 3);
+        assert_eq!(kernel.answered(), 3);
+        for _ in [1, 2] {
+            kernel.go_on.send(()).unwrap();
+        }
+        assert_eq!(kernel.answered() + kernel.answered(), 3);
         kernel.unmount();
     }
 
