@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutMode};
+use object_store::{ObjectStoreExt, PutMode, PutPayload};
 use std::time::{Duration, Instant};
 use yadokari_store::{Kind, Store, StoreError, StoreOptions, StoreUrl, kind};
 use yadokari_tests::ceph::{Ceph, Options};
@@ -184,6 +184,12 @@ async fn data_lies_in_an_erasure_coded_pool_and_indexes_do_not() {
     assert!(piece == data[16_777_000..16_778_000]);
     let update = PutMode::Update(version.into());
     store.data.put_opts(&path, "odd length".into(), update.into()).await.expect("updated");
+    // Chunks that a replicated pool would take as they are.
+    let chunks: PutPayload =
+        [data.slice(..99_999), data.slice(99_999..300_001)].into_iter().collect();
+    store.data.put(&path, chunks).await.expect("put in chunks");
+    let read = store.data.get(&path).await.expect("got").bytes().await.expect("bytes");
+    assert!(read == data[..300_001]);
     store.data.put(&path, "over".into()).await.expect("overwritten");
     let listed: Vec<_> = store.data.list(Some(&"a".into())).try_collect().await.expect("listed");
     assert_eq!(listed.len(), 1);

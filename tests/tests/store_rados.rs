@@ -71,6 +71,23 @@ async fn conformance(store: &dyn ObjectStore) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_in_chunks_of_any_length_reads_as_one_and_replaces_what_was_there() {
+    let store = own("chunks").await;
+    let path = Path::from("a/b/c");
+    let chunk = |byte: u8, len: usize| Bytes::from(vec![byte; len]);
+    let longer = [(1, 10), (2, 200_000), (3, 65_536), (4, 65_535), (5, 7), (6, 300_000)];
+    let shorter = [(7, 100), (8, 70_000), (9, 0), (10, 1)];
+    for lengths in [&longer[..], &shorter[..], &[]] {
+        let chunks: Vec<Bytes> = lengths.iter().map(|(byte, len)| chunk(*byte, *len)).collect();
+        let whole = Bytes::from(chunks.concat());
+        let payload: PutPayload = chunks.into_iter().collect();
+        store.data.put(&path, payload).await.expect("put");
+        let read = store.data.get(&path).await.expect("got").bytes().await.expect("bytes");
+        assert!(read == whole, "{lengths:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn both_pools_conform() {
     let store = own("conform").await;
     conformance(&store.data).await;

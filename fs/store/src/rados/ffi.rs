@@ -2,7 +2,9 @@
 //!
 //! Source: `rados/librados.h` of Ceph 16. The `ceph` crate links the library.
 
-use ceph::rados::{rados_completion_t, rados_omap_iter_t, rados_read_op_t, rados_write_op_t};
+use ceph::rados::{
+    rados_completion_t, rados_ioctx_t, rados_omap_iter_t, rados_read_op_t, rados_write_op_t,
+};
 use libc::{c_char, c_int, c_uchar, size_t};
 
 /// Fail with ENOSPC or EDQUOT in a full pool or cluster instead of waiting for room.
@@ -13,6 +15,11 @@ pub(super) const CMPXATTR_OP_EQ: u8 = 1;
 
 unsafe extern "C" {
     pub(super) fn rados_aio_get_version(completion: rados_completion_t) -> u64;
+
+    pub(super) fn rados_ioctx_pool_requires_alignment2(
+        io: rados_ioctx_t,
+        requires: *mut c_int,
+    ) -> c_int;
 
     pub(super) fn rados_write_op_omap_cmp2(
         op: rados_write_op_t,

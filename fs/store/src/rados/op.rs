@@ -82,6 +82,13 @@ impl WriteOp {
         self
     }
 
+    /// Adds to what the operation has written so far; not where a pool wants whole stripes.
+    pub(super) fn append(self, data: &[u8]) -> Self {
+        // SAFETY: librados copies the bytes during the call.
+        unsafe { ffi::rados_write_op_append(self.0, data.as_ptr().cast(), data.len()) };
+        self
+    }
+
     pub(super) fn set_xattr(self, name: &CStr, value: &[u8]) -> Self {
         let (data, len) = (value.as_ptr().cast(), value.len());
         // SAFETY: librados copies name and value during the call.
