@@ -22,7 +22,7 @@ use super::cluster::Pool;
 use super::format::{self, Entry, Nonce, State};
 use super::op::{Errno, Full, Omap, Read, ReadOp, WriteOp};
 use object_store::path::Path;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -48,6 +48,15 @@ pub(super) struct Found {
     /// None when the value is not of our form, or of a later version.
     pub(super) entry: Option<Entry>,
     pub(super) value: Vec<u8>,
+}
+
+/// What happens to an entry that still has a value.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) path: Path,
+    pub(super) old: Vec<u8>,
+    /// None: it is removed.
+    pub(super) new: Option<Entry>,
 }
 
 impl Found {
@@ -94,18 +103,34 @@ impl Index {
     /// Replaces an entry that still has this value; false when it has not.
     pub(super) async fn swap(&self, path: &Path, old: &[u8], new: &[u8]) -> Result<bool, Errno> {
         let op = WriteOp::new().omap_is(path.as_ref(), old).omap_set(path.as_ref(), new);
-        self.conditional(path, op).await
+        self.conditional(&self.shard(path), op).await
     }
 
     /// Removes an entry that still has this value; false when it has not.
     pub(super) async fn remove(&self, path: &Path, old: &[u8]) -> Result<bool, Errno> {
         let op = WriteOp::new().omap_is(path.as_ref(), old).omap_remove(path.as_ref());
-        self.conditional(path, op).await
+        self.conditional(&self.shard(path), op).await
     }
 
-    async fn conditional(&self, path: &Path, op: WriteOp) -> Result<bool, Errno> {
+    /// Replaces or removes several entries of one shard that all still have their values; changes
+    /// none of them and gives false when one has not.
+    pub(super) async fn change_all(&self, shard: u8, changes: &[Change]) -> Result<bool, Errno> {
+        let mut op = WriteOp::new();
+        for Change { path, old, .. } in changes {
+            op = op.omap_is(path.as_ref(), old);
+        }
+        for Change { path, new, .. } in changes {
+            op = match new {
+                Some(entry) => op.omap_set(path.as_ref(), &entry.encode()),
+                None => op.omap_remove(path.as_ref()),
+            };
+        }
+        self.conditional(&format::shard_name(self.space, shard), op).await
+    }
+
+    async fn conditional(&self, shard: &CStr, op: WriteOp) -> Result<bool, Errno> {
         // What an entry's owner does to it comes after its put, and frees space after deletes.
-        match self.meta.write(&self.shard(path), op, Full::Force, 0).await {
+        match self.meta.write(shard, op, Full::Force, 0).await {
             Ok(_) => Ok(true),
             Err(Errno(libc::ECANCELED | libc::ENOENT)) => Ok(false),
             Err(error) => Err(error),
