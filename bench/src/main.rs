@@ -8,6 +8,7 @@
 
 mod chart;
 mod contender;
+mod drain;
 mod floor;
 mod input;
 mod place;
@@ -15,6 +16,7 @@ mod registry;
 mod results;
 mod run;
 mod size;
+mod stop;
 mod table;
 mod targets;
 mod usage;
@@ -117,6 +119,7 @@ fn measure(args: RunArgs) -> Result<()> {
         std::fs::write(args.out.join("results.json"), json).context("writing the results")?;
         Ok(std::fs::write(args.out.join("table.md"), table::render(results))?)
     };
+    stop::listen()?;
     let results = run::run(&plan, save)?;
     let table = table::render(&results);
     let charts = chart::draw(&results, &args.out)?;

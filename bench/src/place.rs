@@ -13,6 +13,7 @@ use yadokari_tests::user::User;
 
 use crate::contender::Contender;
 use crate::results::{Better, Metric};
+use crate::stop;
 use crate::usage;
 
 /// What a script prints its time behind.
@@ -137,7 +138,10 @@ pub fn timed(
     let mut child = command.spawn().context("starting bash")?;
     let out = drain(child.stdout.take());
     let err = drain(child.stderr.take());
-    let stopped = wait_within(&mut child, limit)?;
+    stop::set_timed(child.id());
+    let stopped = wait_within(&mut child, limit);
+    stop::set_timed(0);
+    let stopped = stopped?;
     let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
     if stopped {
         return Ok((Took::Stopped(limit.as_secs_f64()), out));
@@ -149,6 +153,7 @@ pub fn timed(
     });
     match seconds {
         Some(seconds) => Ok((Took::Seconds(seconds), out)),
+        None if stop::asked() => bail!("ended by a signal"),
         None => bail!("{script}\nfailed:\n{}{}", tail(&out), tail(&err)),
     }
 }
@@ -163,7 +168,7 @@ fn wait_within(child: &mut Child, limit: Duration) -> Result<bool> {
     let watchdog = std::thread::spawn(move || {
         if end.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
             flag.store(true, Ordering::Release);
-            kill_group_id(id);
+            stop::kill_group(id);
         }
     });
     let status = child.wait();
@@ -172,12 +177,6 @@ fn wait_within(child: &mut Child, limit: Duration) -> Result<bool> {
     kill_group(child);
     status?;
     Ok(killed.load(Ordering::Acquire))
-}
-
-fn kill_group_id(id: u32) {
-    if let Some(pid) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-    }
 }
 
 fn drain(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {

@@ -10,9 +10,11 @@ use yadokari_tests::process;
 use yadokari_tests::user::User;
 
 use crate::contender::{self, Contender};
+use crate::drain;
 use crate::place::Place;
 use crate::results::{Better, Metric, Results, Sample, Setting};
 use crate::size::Size;
+use crate::stop;
 use crate::workload::Workload;
 
 /// Bytes that rados bench writes at most: a store in memory that is full waits, and rados bench
@@ -64,8 +66,9 @@ pub fn run(plan: &Plan, save: impl Fn(&Results) -> Result<()>) -> Result<Results
         results.samples.extend(rados_bench(ceph, plan.size));
     }
     for workload in &plan.workloads {
-        measure(plan, workload, &mut all, &mut results);
+        measure(plan, workload, &mut all, ceph.as_ref(), &mut results);
         save(&results)?;
+        ensure!(!stop::asked(), "ended by a signal");
     }
     Ok(results)
 }
@@ -83,7 +86,13 @@ fn start_ceph(plan: &Plan) -> Result<Option<Ceph>> {
 }
 
 /// All rounds of one workload; in each the contenders begin with another.
-fn measure(plan: &Plan, workload: &Workload, all: &mut [Running], results: &mut Results) {
+fn measure(
+    plan: &Plan,
+    workload: &Workload,
+    all: &mut [Running],
+    ceph: Option<&Ceph>,
+    results: &mut Results,
+) {
     let rounds = plan.rounds.min(workload.rounds_max);
     let mut failed: BTreeMap<String, String> = BTreeMap::new();
     for round in 0..rounds {
@@ -94,7 +103,12 @@ fn measure(plan: &Plan, workload: &Workload, all: &mut [Running], results: &mut 
             if failed.contains_key(&name) {
                 continue;
             }
+            if stop::asked() {
+                return;
+            }
             eprintln!("{} on {name}, round {}", workload.name, round + 1);
+            let ceph = ceph.filter(|_| contender::needs_ceph(&name));
+            let stored = ceph.and_then(|ceph| drain::stored_bytes(ceph).ok());
             let limit = plan.size.limit();
             let mut place = Place::new(running.contender.as_mut(), &running.user, limit);
             // A home that rested for long is closed; to open it is measured where it belongs.
@@ -108,6 +122,11 @@ fn measure(plan: &Plan, workload: &Workload, all: &mut [Running], results: &mut 
             }
             // What a round stopped at must not stand in the way of the next.
             let _ = place.sh("rm -rf src copy clone env app large* file* log many meta-*");
+            if let (Some(ceph), Some(stored)) = (ceph, stored)
+                && let Err(error) = drain::wait(ceph, stored)
+            {
+                eprintln!("{} on {name}: {error:#}", workload.name);
+            }
             let sample =
                 |metric| Sample { workload: workload.name, contender: name.clone(), round, metric };
             results.samples.extend(metrics.into_iter().map(sample));
