@@ -245,6 +245,54 @@ async fn what_a_crash_left_unlisted_is_listed_when_its_name_is_created_again_or_
     assert_eq!(names(&store.data, "a").await, ["a/b/1", "a/b/3"]);
 }
 
+/// The first bytes of all entries of an index: what their states are.
+async fn states(namespace: &str) -> String {
+    let mut states = String::new();
+    let index = rados(&["-p", "meta", "-N", namespace, "ls"]).await;
+    for shard in index.lines().filter(|name| name.starts_with("i/")) {
+        let values = rados(&["-p", "meta", "-N", namespace, "listomapvals", shard]).await;
+        let first = values.lines().filter_map(|line| line.strip_prefix("00000000  "));
+        let byte = first.map(|hex| u8::from_str_radix(&hex[..2], 16).expect("a byte"));
+        states.extend(byte.map(char::from));
+    }
+    states
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_are_confirmed_or_gone_soon_after_whatever_happens_to_others_of_their_shard() {
+    let run: u32 = rand::random();
+    let namespace = format!("confirm-{run:x}");
+    let store = open(&shared_url(&namespace)).await.data;
+    let paths: Vec<_> = (0..300).map(|n| Path::from(format!("a/b/{n}"))).collect();
+    // All of it within what is gathered: every third is replaced by another client, every fifth
+    // is deleted.
+    let other = open(&shared_url(&namespace)).await.data;
+    let work = futures::stream::iter(paths.iter().enumerate()).map(|(n, path)| {
+        let (store, other) = (store.clone(), other.clone());
+        async move {
+            store.put(path, "x".into()).await.expect("put");
+            if n.is_multiple_of(3) {
+                other.put(path, "y".into()).await.expect("replaced");
+            }
+            if n.is_multiple_of(5) {
+                store.delete(path).await.expect("deleted");
+            }
+        }
+    });
+    work.buffer_unordered(64).collect::<()>().await;
+    let expected = "C".repeat(240);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let states = states(&namespace).await;
+        if states == expected {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{states}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(names(&store, "a/b").await.len(), 240);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stray_can_be_deleted() {
     let run: u32 = rand::random();

@@ -173,3 +173,6 @@ pub(super) async fn run(pool: &Arc<Pool>, index: &Index, job: Job) -> bool {
     };
     change_one(index, Change { path, old, new }).await
 }
+
+#[cfg(test)]
+mod tests;
