@@ -22,7 +22,7 @@ mod targets;
 mod usage;
 mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -48,6 +48,15 @@ enum Command {
     Run(RunArgs),
     /// Measures the registry beside others; without names, every workload
     Registry(registry::RegistryArgs),
+    /// Table and charts of earlier runs; a later one replaces what it measured too
+    Report {
+        /// Their `results.json`, in the order of time
+        #[arg(required = true)]
+        results: Vec<PathBuf>,
+        /// Where the joined results, the table and the charts go
+        #[arg(long, default_value = "target/bench")]
+        out: PathBuf,
+    },
     /// Lists workloads and contenders
     List,
     /// Serves the floor at a directory until it is unmounted
@@ -81,6 +90,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => measure(args),
         Command::Registry(args) => registry::measure(&args),
+        Command::Report { results, out } => report(&results, &out),
         Command::List => {
             for workload in workload::ALL {
                 println!("{:12} {}", workload.name, workload.about);
@@ -114,17 +124,38 @@ fn measure(args: RunArgs) -> Result<()> {
     let rounds = args.rounds.unwrap_or(size.rounds()).max(1);
     let plan = run::Plan { size, rounds, contenders, workloads, scratch: args.scratch };
     std::fs::create_dir_all(&args.out)?;
-    let save = |results: &results::Results| {
-        let json = serde_json::to_string_pretty(results)?;
-        std::fs::write(args.out.join("results.json"), json).context("writing the results")?;
-        Ok(std::fs::write(args.out.join("table.md"), table::render(results))?)
-    };
     stop::listen()?;
-    let results = run::run(&plan, save)?;
-    let table = table::render(&results);
-    let charts = chart::draw(&results, &args.out)?;
-    println!("{table}");
-    println!("{}: results.json, table.md, {}", args.out.display(), charts.join(", "));
+    let results = run::run(&plan, |results| save(results, &args.out))?;
+    show(&results, &args.out)
+}
+
+fn report(files: &[PathBuf], out: &Path) -> Result<()> {
+    let mut all: Option<results::Results> = None;
+    for file in files {
+        let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+        let run = serde_json::from_slice::<results::Results>(&text);
+        let run = run.with_context(|| format!("{} holds no results", file.display()))?;
+        match &mut all {
+            Some(all) => all.join(run).with_context(|| file.display().to_string())?,
+            None => all = Some(run),
+        }
+    }
+    let all = all.context("no results are named")?;
+    std::fs::create_dir_all(out)?;
+    save(&all, out)?;
+    show(&all, out)
+}
+
+fn save(results: &results::Results, out: &Path) -> Result<()> {
+    let json = serde_json::to_string_pretty(results)?;
+    std::fs::write(out.join("results.json"), json).context("writing the results")?;
+    Ok(std::fs::write(out.join("table.md"), table::render(results))?)
+}
+
+fn show(results: &results::Results, out: &Path) -> Result<()> {
+    let charts = chart::draw(results, out)?;
+    println!("{}", table::render(results));
+    println!("{}: results.json, table.md, {}", out.display(), charts.join(", "));
     Ok(())
 }
 

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A name that lasts as long as the program. Behind a name of its own, or serde would borrow it
+/// from what it reads.
+type Word = &'static str;
 
 /// Which way is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,10 +20,11 @@ pub enum Better {
 }
 
 /// One measured value.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Metric {
     pub name: String,
-    pub unit: &'static str,
+    #[serde(deserialize_with = "for_ever")]
+    pub unit: Word,
     pub better: Better,
     pub value: f64,
     /// It was stopped at its limit: the value is the limit.
@@ -39,9 +45,10 @@ impl Metric {
 }
 
 /// A metric with where it comes from.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sample {
-    pub workload: &'static str,
+    #[serde(deserialize_with = "for_ever")]
+    pub workload: Word,
     pub contender: String,
     pub round: usize,
     #[serde(flatten)]
@@ -49,7 +56,7 @@ pub struct Sample {
 }
 
 /// What is known of the machine and the program.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setting {
     pub commit: String,
     pub kernel: String,
@@ -63,7 +70,7 @@ pub struct Setting {
 }
 
 /// A whole run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Results {
     pub setting: Setting,
     /// Contenders and workloads that did not run, and why.
@@ -87,7 +94,41 @@ pub struct Cell {
 /// Cells by (workload, metric) and contender.
 pub type Table = BTreeMap<(&'static str, String), BTreeMap<String, Cell>>;
 
+/// Names that a report reads once and needs until it ends.
+fn for_ever<'de, D: Deserializer<'de>>(from: D) -> Result<Word, D::Error> {
+    Ok(String::deserialize(from)?.leak())
+}
+
 impl Results {
+    /// Joins a later run of the same size on the same machine: what it measured too replaces what
+    /// was there.
+    ///
+    /// # Errors
+    /// Where size or machine are others.
+    pub fn join(&mut self, later: Self) -> Result<()> {
+        let (own, other) = (&mut self.setting, later.setting);
+        let machine = |s: &Setting| (s.cpu.clone(), s.cores, s.memory_mib, s.size.clone());
+        ensure!(
+            machine(own) == machine(&other),
+            "runs of another size or machine: {:?} and {:?}",
+            machine(own),
+            machine(&other)
+        );
+        if !own.commit.split(", ").any(|commit| commit == other.commit) {
+            own.commit = format!("{}, {}", own.commit, other.commit);
+        }
+        own.rounds = own.rounds.max(other.rounds);
+        let measured = |workload: &str| later.samples.iter().any(|s| s.workload == workload);
+        self.samples.retain(|sample| !measured(sample.workload));
+        let replaced =
+            |absent: &String| absent.split_once(" on ").is_some_and(|(w, _)| measured(w));
+        self.absent.retain(|absent| !replaced(absent));
+        let news: Vec<_> = later.absent.into_iter().filter(|a| !self.absent.contains(a)).collect();
+        self.absent.extend(news);
+        self.samples.extend(later.samples);
+        Ok(())
+    }
+
     /// Rounds put together.
     pub fn table(&self) -> Table {
         let mut all: BTreeMap<_, BTreeMap<String, Vec<&Metric>>> = BTreeMap::new();
@@ -163,6 +204,47 @@ mod tests {
             daemon_cpu_s: 0.0,
             daemon_rss_mib: 0.0,
         }
+    }
+
+    fn run(commit: &str, size: &str, samples: &[(&'static str, f64)], absent: &[&str]) -> Results {
+        let sample = |&(workload, value): &(&'static str, f64)| Sample {
+            workload,
+            contender: "c".to_owned(),
+            round: 0,
+            metric: metric(Better::Lower, value),
+        };
+        let setting = Setting {
+            commit: commit.to_owned(),
+            kernel: String::new(),
+            cpu: String::new(),
+            cores: 2,
+            memory_mib: 1,
+            disk: String::new(),
+            size: size.to_owned(),
+            rounds: 1,
+            started: 0,
+        };
+        let absent = absent.iter().map(|&text| text.to_owned()).collect();
+        Results { setting, absent, samples: samples.iter().map(sample).collect() }
+    }
+
+    #[test]
+    fn a_later_run_replaces_the_workloads_that_it_measured() {
+        let mut all =
+            run("1", "full", &[("tree", 1.0), ("git", 2.0)], &["git on c failed: x", "j"]);
+        all.join(run("2", "full", &[("git", 3.0), ("large", 4.0)], &["j"])).expect("alike");
+        let values: Vec<_> = all.samples.iter().map(|s| (s.workload, s.metric.value)).collect();
+        assert_eq!(values, [("tree", 1.0), ("git", 3.0), ("large", 4.0)]);
+        assert_eq!((all.setting.commit.as_str(), &all.absent[..]), ("1, 2", &["j".to_owned()][..]));
+        assert!(all.join(run("3", "quick", &[], &[])).is_err());
+    }
+
+    #[test]
+    fn results_read_back() {
+        let all = run("1", "full", &[("tree", 1.0)], &[]);
+        let json = serde_json::to_string(&all).expect("JSON");
+        let back: Results = serde_json::from_str(&json).expect("read");
+        assert_eq!(format!("{back:?}"), format!("{all:?}"));
     }
 
     #[test]

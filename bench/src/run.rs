@@ -103,9 +103,6 @@ fn measure(
             if failed.contains_key(&name) {
                 continue;
             }
-            if stop::asked() {
-                return;
-            }
             eprintln!("{} on {name}, round {}", workload.name, round + 1);
             let ceph = ceph.filter(|_| contender::needs_ceph(&name));
             let stored = ceph.and_then(|ceph| drain::stored_bytes(ceph).ok());
@@ -114,6 +111,9 @@ fn measure(
             // A home that rested for long is closed; to open it is measured where it belongs.
             let opened = place.sh("ls -a > /dev/null").map(drop);
             let done = opened.and_then(|()| (workload.run)(&mut place, plan.size));
+            if stop::asked() {
+                return;
+            }
             let metrics = std::mem::take(&mut place.metrics);
             if let Err(error) = done {
                 eprintln!("{} on {name}: {error:#}", workload.name);
