@@ -5,7 +5,7 @@
 #   make check    format, clippy, dependencies, unit tests: minutes, no root, no cluster
 #   make test     everything, with a real Ceph cluster of one node and real Podman; needs root
 #   make test-long  the same with the full length of what `make test` cuts short
-#   make bench    measures homes beside other file systems: an hour or two, as root
+#   make bench    measures homes beside other file systems: two hours, as root
 #   make bench-quick  the same in minutes
 #   make bench-registry  measures the registry beside others
 

@@ -75,7 +75,7 @@ enum Command {
 struct RunArgs {
     #[command(flatten)]
     chosen: Chosen,
-    /// How often; 5, or 1 with --quick
+    /// How often; 3, or 1 with --quick
     #[arg(long)]
     rounds: Option<usize>,
     /// Where results and charts go

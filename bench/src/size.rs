@@ -37,7 +37,7 @@ impl Size {
 
     /// Rounds where nothing else is said.
     pub fn rounds(self) -> usize {
-        self.of(5, 1, 1)
+        self.of(3, 1, 1)
     }
 
     /// A script that takes longer is stopped, and the table says so.

@@ -11,7 +11,7 @@ use crate::size::Size;
 pub const WORKLOAD: Workload = Workload {
     name: "containers",
     about: "rootless Podman: import of a base, a build of six steps, run of a command",
-    rounds_max: 3,
+    rounds_max: 2,
     is_quick: false,
     prepare: |_| podman::base().map(drop),
     run,
