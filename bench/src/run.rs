@@ -104,7 +104,7 @@ fn measure(
                 continue;
             }
             eprintln!("{} on {name}, round {}", workload.name, round + 1);
-            let ceph = ceph.filter(|_| contender::needs_ceph(&name));
+            let ceph = ceph.filter(|_| plan.size.drains() && contender::needs_ceph(&name));
             let stored = ceph.and_then(|ceph| drain::stored_bytes(ceph).ok());
             let limit = plan.size.limit();
             let mut place = Place::new(running.contender.as_mut(), &running.user, limit);

@@ -45,6 +45,12 @@ impl Size {
         Duration::from_secs(self.of(600, 60, 120))
     }
 
+    /// Whether runs wait until the cluster has dropped what was deleted: what less than the full
+    /// size leaves there has room beside what the next run writes.
+    pub fn drains(self) -> bool {
+        self.of(true, false, false)
+    }
+
     /// As results name it.
     pub fn name(self) -> &'static str {
         self.of("full", "quick", "tiny")
