@@ -9,16 +9,17 @@ const KNOWN_TIMES: usize = 8;
 pub struct Ahead {
     min: usize,
     max: usize,
+    worth: usize,
     now: usize,
     brought: usize,
     used: usize,
 }
 
 impl Ahead {
-    /// From `min` at first to `max`.
+    /// From `min` at first to `max`; worth it while one of `worth` that were brought is used.
     #[must_use]
-    pub fn new(min: usize, max: usize) -> Self {
-        Self { min, max, now: min, brought: 0, used: 0 }
+    pub fn new(min: usize, max: usize, worth: usize) -> Self {
+        Self { min, max, worth, now: min, brought: 0, used: 0 }
     }
 
     /// So many were brought along.
@@ -31,11 +32,11 @@ impl Ahead {
         self.used += count;
     }
 
-    /// How many should be brought along next: twice as many as before while a good part of what
-    /// was brought is used, half as many while it is not.
+    /// How many should be brought along next: twice as many as before while enough of what was
+    /// brought is used, half as many while it is not.
     pub fn amount(&mut self) -> usize {
         if self.brought >= self.now {
-            self.now = match self.used * 4 >= self.brought {
+            self.now = match self.used * self.worth >= self.brought {
                 true => self.now * 2,
                 false => self.now / 2,
             };
@@ -55,7 +56,7 @@ mod tests {
 
     #[test]
     fn it_grows_while_what_was_brought_is_used_and_shrinks_while_it_is_not() {
-        let mut ahead = Ahead::new(2, 64);
+        let mut ahead = Ahead::new(2, 64, 4);
         assert_eq!(ahead.amount(), 2);
         for _ in 0..10 {
             let amount = ahead.amount();

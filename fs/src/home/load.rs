@@ -59,12 +59,6 @@ impl Core {
         self.state.lock().evictions
     }
 
-    /// The number of evictions, and how many rows the next scan should bring along.
-    fn before_scan(&self) -> (u64, usize) {
-        let mut state = self.state.lock();
-        (state.evictions, state.parked.ahead())
-    }
-
     /// Puts what was read into the state, unless something was evicted since `evictions`: then
     /// the operation starts again and asks again.
     fn insert(&self, evictions: u64, put: impl FnOnce(&mut State)) {
@@ -77,8 +71,9 @@ impl Core {
     }
 
     async fn load_inodes(&self, list: &[Ino]) -> Result<()> {
-        let (evictions, ahead) = self.before_scan();
-        let mut found: Vec<(Ino, Bytes)> = Vec::with_capacity(list.len() + ahead);
+        let evictions = self.evictions();
+        let mut found: Vec<(Ino, Bytes)> = Vec::with_capacity(list.len());
+        let mut went_over = None;
         let mut rest = list;
         while let Some(first) = rest.first() {
             let near = |pair: &[Ino]| pair[1].0 - pair[0].0 <= INO_GAP_MAX;
@@ -88,9 +83,16 @@ impl Core {
             let end = Ino(run[run.len() - 1].0 + 1);
             let own = key::inode(*first).to_vec()..key::inode(end).to_vec();
             let rows = if rest.is_empty() {
-                let range = own.start.clone()..key::inode(Ino::MAX).to_vec();
+                let reach = self.state.lock().parked.reach_of_inodes(*first);
+                let limit = reach.end.clamp(end, Ino::MAX);
+                let range = own.start.clone()..key::inode(limit).to_vec();
                 let run_rows = usize::try_from(end.0 - first.0).unwrap_or(usize::MAX);
-                self.scan_ahead(range, run_rows.saturating_add(ahead), own, usize::MAX).await?.0
+                let rows_max = run_rows.saturating_add(reach.rows);
+                let (rows, whole) = self.scan_ahead(range, rows_max, own, usize::MAX).await?;
+                let last = rows.last().and_then(|(key, _)| key::ino_of(key));
+                let to = last.map_or(end, |last| if whole { limit } else { Ino(last.0 + 1) });
+                went_over = Some((*first, to));
+                rows
             } else {
                 self.table.scan(own, usize::MAX).await?
             };
@@ -120,6 +122,9 @@ impl Core {
                 if !asked(ino) && !state.inodes.contains_key(ino) {
                     state.parked.bring(*ino, value);
                 }
+            }
+            if let Some((from, to)) = went_over {
+                state.parked.went_over_inodes(from, to);
             }
         });
         match gone {
@@ -167,14 +172,19 @@ impl Core {
         if from == 0 && self.unpark_names(dir) {
             return Ok(());
         }
-        let (evictions, ahead) = self.before_scan();
-        let entries = self.state.lock().inodes.get(&dir).map_or(0, |inode| inode.entries);
-        let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+        let (evictions, reach, entries) = {
+            let mut state = self.state.lock();
+            let entries = state.inodes.get(&dir).map_or(0, |inode| inode.entries);
+            let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+            (state.evictions, state.parked.reach_of_names(dir), entries)
+        };
         let own = key::bucket(dir, from).to_vec()..key::range_of(key::BUCKET, dir).end;
-        let (rows, whole) = match from == 0 && entries < DIR_ROWS - ahead {
+        let is_ahead = from == 0 && entries < DIR_ROWS - reach.rows;
+        let limit = reach.end.clamp(Ino(dir.0 + 1), Ino::MAX);
+        let (rows, whole) = match is_ahead {
             true => {
-                let range = own.start.clone()..key::range_of_kind(key::BUCKET).end;
-                self.scan_ahead(range, entries + ahead, own, DIR_ROWS).await?
+                let range = own.start.clone()..key::bucket(limit, 0).to_vec();
+                self.scan_ahead(range, entries + reach.rows, own, DIR_ROWS).await?
             }
             false => {
                 let rows = self.table.scan(own, DIR_ROWS).await?;
@@ -199,10 +209,14 @@ impl Core {
         self.insert(evictions, |state| {
             state.parked.take_names(dir);
             state.put_names(dir, from, to, buckets);
+            let last = found.last().map_or(dir, |(of, ..)| *of);
+            if is_ahead {
+                state.parked.went_over_names(dir, if whole { limit } else { last });
+            }
             for names in others.chunk_by(|a, b| a.0 == b.0) {
                 let of = names[0].0;
                 // The last one may go on behind the rows that were read.
-                let is_whole = whole || others.last().is_some_and(|last| last.0 != of);
+                let is_whole = whole || of != last;
                 if is_whole && state.has_no_names(of) {
                     let rows = names.iter().map(|(_, hash, row)| (*hash, row[..].into()));
                     state.parked.bring_names(of, rows.collect());

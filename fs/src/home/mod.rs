@@ -14,6 +14,7 @@
 mod acl;
 mod ahead;
 mod attributes;
+mod brought;
 mod capture;
 mod clean;
 mod clock;

@@ -13,6 +13,7 @@ use super::super::ahead::Ahead;
 use super::super::error::{Error, ErrorKind, Result};
 use super::super::key;
 use super::super::maps::{HashMap, SameHash};
+use super::super::parked::ROWS_OF_A_SCAN;
 use super::super::record::ChunkRecord;
 use super::super::segment::ChunkId;
 use super::super::table::Table;
@@ -37,7 +38,7 @@ impl Default for Records {
         Self {
             known: new_cache(RECORDS_MAX, RECORDS_MAX as u64, UnitWeighter),
             births: Mutex::default(),
-            ahead: Mutex::new(Ahead::new(AHEAD_MIN, AHEAD_MAX)),
+            ahead: Mutex::new(Ahead::new(AHEAD_MIN, AHEAD_MAX, ROWS_OF_A_SCAN)),
         }
     }
 }

@@ -31,6 +31,8 @@ use super::cache::DataCache;
 pub const WINDOW_BYTES: u64 = 256 << 10;
 /// The most windows that are fetched ahead of where somebody reads.
 const AHEAD_MAX: usize = 16;
+/// Fetching ahead goes on while one window of so many is used.
+const WINDOWS_WORTH: usize = 4;
 /// From so many on a segment's windows are fetched ahead from the first look into it.
 const AHEAD_TRUSTED: usize = 4;
 /// Windows of one request that fetches ahead.
@@ -79,7 +81,7 @@ impl Segments {
         cache: Arc<DataCache>,
         troubles: Arc<Troubles>,
     ) -> Arc<Self> {
-        let course = Mutex::new(Course::new(Ahead::new(1, AHEAD_MAX)));
+        let course = Mutex::new(Course::new(Ahead::new(1, AHEAD_MAX, WINDOWS_WORTH)));
         Arc::new(Self { home, name, prefix, store, cache, troubles, course })
     }
 
@@ -329,7 +331,7 @@ mod tests {
     const SEGMENT: SegmentId = SegmentId(7);
 
     fn course(amount: usize) -> Course {
-        Course::new(Ahead::new(amount, AHEAD_MAX.max(amount)))
+        Course::new(Ahead::new(amount, AHEAD_MAX.max(amount), WINDOWS_WORTH))
     }
 
     #[test]
