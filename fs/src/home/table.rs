@@ -14,6 +14,7 @@ mod checkpoint;
 mod clock;
 mod memtables;
 mod near;
+mod purge;
 mod recent;
 mod seal;
 #[cfg(test)]
@@ -45,6 +46,7 @@ use near::{NearStore, Pieces};
 use recent::Recent;
 use seal::SealStore;
 use slatedb_common::clock::SystemClock;
+use tokio::sync::Semaphore;
 use upkeep::Upkeep;
 use yadokari_store::error::Detail;
 
@@ -77,6 +79,7 @@ pub struct TableShared {
     memtables: Arc<Memtables>,
     clock: Arc<dyn Clock>,
     next: AtomicU64,
+    purging: Arc<Semaphore>,
 }
 
 impl TableShared {
@@ -94,7 +97,8 @@ impl TableShared {
             .build();
         let (pieces, recent) = (Pieces::new(pieces), Arc::new(Recent::new(recent)));
         let (cache, memtables) = (Arc::new(cache), Memtables::new(MEMTABLES_BYTES_MAX));
-        Self { cache, pieces, recent, memtables, clock, next: AtomicU64::new(1) }
+        let (next, purging) = (AtomicU64::new(1), Arc::new(Semaphore::new(1)));
+        Self { cache, pieces, recent, memtables, clock, next, purging }
     }
 }
 
@@ -229,6 +233,7 @@ impl Table {
             Arc::clone(&db),
             Arc::clone(&clock),
             options.seed,
+            Arc::clone(&shared.purging),
         );
         let inner = Inner {
             path: path.to_owned(),

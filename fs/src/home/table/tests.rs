@@ -102,6 +102,72 @@ async fn memtables_that_are_too_large_together_are_written_out_the_largest_first
     assert_eq!(bytes(), 0);
 }
 
+/// Rows of which `kept` says which are left, in batches of a thousand, written out.
+async fn write_and_delete(table: &Table, rows: u64, kept: impl Fn(u64) -> bool) {
+    let key = |n: u64| Bytes::from(format!("k{n:06}"));
+    let all: Vec<u64> = (0..rows).collect();
+    let mut txn = 0;
+    for deletes in [false, true] {
+        for part in all.chunks(1000) {
+            let mut batch = Batch::default();
+            for n in part.iter().filter(|n| !deletes || !kept(**n)) {
+                match deletes {
+                    true => batch.delete(key(*n)),
+                    false => batch.put(key(*n), Bytes::from(vec![7; 40])),
+                }
+            }
+            txn += 1;
+            table.write(txn, batch).await.expect("write");
+        }
+    }
+    table.flush().await.expect("flush");
+    table.inner.db().flush_with_options(memtable_flush()).await.expect("flush of the memtable");
+}
+
+fn memtable_flush() -> slatedb::config::FlushOptions {
+    slatedb::config::FlushOptions { flush_type: slatedb::config::FlushType::MemTable }
+}
+
+async fn deleted_and_all(table: &Table, store: &Arc<dyn ObjectStore>) -> (u64, u64) {
+    let manifest = table.inner.db().manifest();
+    purge::count(&manifest, PATH, store).await.expect("count")
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleted_rows_leave_the_tables_when_little_is_written() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let kept = |n: u64| n.is_multiple_of(10);
+    let table = open(&store).await;
+    write_and_delete(&table, 20_000, kept).await;
+    let (deleted, rows) = deleted_and_all(&table, &store).await;
+    assert_eq!(deleted, 18_000);
+    assert!(rows > 18_000, "{rows}");
+    // The next one begins with it, too.
+    let crashed = table.inner.db();
+    std::mem::forget(table);
+    let table = open(&store).await;
+    drop(crashed);
+    while deleted_and_all(&table, &store).await.0 > 0 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let rows = table.scan(b"k".to_vec()..b"l".to_vec(), usize::MAX).await.expect("scan");
+    assert_eq!(rows.len(), 2000);
+    // Nothing is left to do for it.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!table.upkeep.is_running());
+    table.close().await.expect("close");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_deleted_rows_are_left_where_they_are() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let table = open(&store).await;
+    write_and_delete(&table, 20_000, |n| !n.is_multiple_of(10)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(deleted_and_all(&table, &store).await.0, 2000);
+    table.close().await.expect("close");
+}
+
 #[tokio::test]
 async fn what_was_flushed_is_there_after_a_crash_and_the_epoch_goes_up() {
     for (name, store, _dir) in stores().await {

@@ -1,25 +1,29 @@
 //! Compaction and collection of a home's tables, only while there is reason.
 //!
 //! The first write after a pause starts a task that compacts and collects; it ends when nothing
-//! was written for a while. So two hundred open, idle homes cost no request and no CPU.
+//! was written for a while. So two hundred open, idle homes cost no request and no CPU. Where much
+//! was deleted, what is left of that goes when little is written ([`purge`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use object_store::ObjectStore;
 use parking_lot::Mutex;
+use slatedb::compactor::{CompactionSchedulerSupplier, SizeTieredCompactionSchedulerSupplier};
 use slatedb::config::{
     CompactionWorkerOptions, CompactorOptions, GarbageCollectorDirectoryOptions,
     GarbageCollectorOptions,
 };
-use slatedb::{CompactorBuilder, Db, GarbageCollectorBuilder};
+use slatedb::{CompactorBuilder, Db, GarbageCollectorBuilder, VersionedManifest};
 use slatedb_common::clock::SystemClock;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::Current;
 use super::clock::TableClock;
+use super::purge;
 
 /// The task looks this often whether there is something to do.
 const TICK: Duration = Duration::from_millis(250);
@@ -27,6 +31,12 @@ const TICK: Duration = Duration::from_millis(250);
 const IDLE_TICKS: u32 = 40;
 /// Uncompacted tables from which on compaction runs.
 const COMPACT_FROM: usize = 8;
+/// Compaction has this long at most.
+const COMPACT_TICKS_MAX: u32 = 120;
+/// Ticks with one batch at most, after which it is asked what is deleted: five seconds.
+const QUIET_TICKS: u32 = 20;
+/// Purging has this long at most: ten minutes.
+const PURGE_TICKS_MAX: u32 = 2400;
 /// Ticks between two collections: half a minute.
 const COLLECT_TICKS: u32 = 120;
 /// Kept moments that double the time between two collections: each reads a manifest for all.
@@ -57,6 +67,8 @@ struct Inner {
     collecting: tokio::sync::Mutex<()>,
     /// Another one waits for its end.
     waiting: AtomicBool,
+    /// One table of the process is purged at a time: it takes memory.
+    purging: Arc<Semaphore>,
 }
 
 /// The one collection that waits.
@@ -81,6 +93,7 @@ impl Upkeep {
         db: Current,
         clock: Arc<TableClock>,
         seed: Option<u64>,
+        purging: Arc<Semaphore>,
     ) -> Self {
         let inner = Arc::new(Inner {
             path: path.to_owned(),
@@ -95,13 +108,23 @@ impl Upkeep {
             kept: AtomicU32::new(0),
             collecting: tokio::sync::Mutex::new(()),
             waiting: AtomicBool::new(false),
+            purging,
         });
-        Self { inner, task: Mutex::new(None) }
+        let upkeep = Self { inner, task: Mutex::new(None) };
+        // The writer before may have left much that is deleted.
+        if purge::is_worth_asking(&upkeep.inner.db.read().manifest()) {
+            upkeep.start();
+        }
+        upkeep
     }
 
     /// Something was written.
     pub fn wake(&self) {
         self.inner.writes.fetch_add(1, Ordering::Relaxed);
+        self.start();
+    }
+
+    fn start(&self) {
         if !self.inner.running.swap(true, Ordering::AcqRel) {
             let inner = Arc::clone(&self.inner);
             *self.task.lock() = Some(tokio::spawn(async move { inner.run().await }));
@@ -118,6 +141,12 @@ impl Upkeep {
         self.inner.collect().await;
     }
 
+    /// Whether the task runs.
+    #[cfg(test)]
+    pub fn is_running(&self) -> bool {
+        self.inner.running.load(Ordering::Acquire)
+    }
+
     /// Ends the task.
     pub async fn stop(&self) {
         self.inner.stopped.store(true, Ordering::Release);
@@ -131,18 +160,22 @@ impl Upkeep {
 impl Inner {
     async fn run(&self) {
         let mut seen = self.writes.load(Ordering::Relaxed);
-        let (mut idle, mut ticks) = (0, 0);
+        let (mut idle, mut quiet, mut ticks) = (0, 0, 0);
         while idle < IDLE_TICKS && !self.stopped.load(Ordering::Acquire) {
             tokio::time::sleep(TICK).await;
             let writes = self.writes.load(Ordering::Relaxed);
             idle = if writes == seen { idle + 1 } else { 0 };
+            quiet = if writes <= seen + 1 { quiet + 1 } else { 0 };
             seen = writes;
             ticks += 1;
             // Asked for at each tick: it is another one after it closed itself.
             let db = Arc::clone(&self.db.read());
             if db.manifest().l0().len() >= COMPACT_FROM {
                 self.compact(&db).await;
-                idle = 0;
+                (idle, quiet) = (0, 0);
+            }
+            if quiet == QUIET_TICKS {
+                (idle, quiet) = (if self.purge(&db).await { idle } else { 0 }, 0);
             }
             let kept = self.kept.load(Ordering::Relaxed) / COLLECT_KEPT;
             if ticks % COLLECT_TICKS.saturating_mul(kept.saturating_add(1)) == 0 {
@@ -154,13 +187,48 @@ impl Inner {
 
     /// Compacts until few uncompacted tables are left, or for a while.
     async fn compact(&self, db: &Db) {
-        const ROUNDS_MAX: u32 = 120;
+        let by_size = Arc::new(SizeTieredCompactionSchedulerSupplier::new());
+        let done = |manifest: &VersionedManifest| manifest.l0().len() < COMPACT_FROM / 2;
+        self.compact_until(db, by_size, 1, COMPACT_TICKS_MAX, done).await;
+    }
+
+    /// Lets go what is deleted, where that is much. False: it is not this table's turn.
+    async fn purge(&self, db: &Db) -> bool {
+        let Ok(_turn) = self.purging.try_acquire() else { return false };
+        let before = db.manifest();
+        match purge::is_due(&before, &self.path, &self.store).await {
+            Ok(false) => return true,
+            Ok(true) => {}
+            Err(error) => {
+                tracing::debug!(tables = %self.path, %error, "nobody says what is deleted");
+                return true;
+            }
+        }
+        let old: HashSet<_> = before.all_sst_views().map(|view| view.id).collect();
+        let done = |manifest: &VersionedManifest| {
+            !manifest.all_sst_views().any(|view| old.contains(&view.id))
+        };
+        let started = Instant::now();
+        // What is written meanwhile is compacted beside it.
+        self.compact_until(db, Arc::new(purge::PurgeSupplier), 2, PURGE_TICKS_MAX, done).await;
+        tracing::debug!(tables = %self.path, took = ?started.elapsed(), "purged what is deleted");
+        true
+    }
+
+    async fn compact_until(
+        &self,
+        db: &Db,
+        scheduler: Arc<dyn CompactionSchedulerSupplier>,
+        at_once: usize,
+        ticks_max: u32,
+        is_done: impl Fn(&VersionedManifest) -> bool,
+    ) {
         let options = CompactorOptions {
             poll_interval: TICK,
-            max_concurrent_compactions: 1,
+            max_concurrent_compactions: at_once,
             scheduler_options: HashMap::new(),
             worker: Some(CompactionWorkerOptions {
-                max_concurrent_compactions: 1,
+                max_concurrent_compactions: at_once,
                 compactions_poll_interval: TICK,
                 // Of every table that is merged so much is in memory, and all of what is written.
                 max_sst_size: 16 << 20,
@@ -172,6 +240,7 @@ impl Inner {
         };
         let mut builder = CompactorBuilder::new(self.path.as_str(), Arc::clone(&self.store))
             .with_system_clock(self.clock())
+            .with_scheduler_supplier(scheduler)
             .with_options(options);
         if let Some(seed) = self.next_seed() {
             builder = builder.with_seed(seed);
@@ -179,11 +248,10 @@ impl Inner {
         let compactor = Arc::new(builder.build());
         let running = Arc::clone(&compactor);
         let mut task = tokio::spawn(async move { running.run().await });
-        for _ in 0..ROUNDS_MAX {
+        for _ in 0..ticks_max {
             tokio::time::sleep(TICK).await;
             let refreshed = db.refresh_manifest().await;
-            let done = db.manifest().l0().len() < COMPACT_FROM / 2;
-            if done
+            if is_done(&db.manifest())
                 || refreshed.is_err()
                 || task.is_finished()
                 || self.stopped.load(Ordering::Acquire)
