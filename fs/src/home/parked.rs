@@ -29,6 +29,9 @@ const AHEAD_MAX: usize = 1024;
 /// A scan takes as long as it takes to bring so many rows along, and more where it waits for the
 /// store: 20 to 80 us and 1.1 us.
 pub const ROWS_OF_A_SCAN: usize = 16;
+/// For a row that it brings along a scan goes over so many numbers at most: many may be of files
+/// that were removed, of which deletions are left in the tables for a while.
+const NUMBERS_OF_A_ROW_MAX: u64 = 64;
 
 /// Rows of a directory: the hash of a bucket, and the bucket. Copies: what a scan gives holds on
 /// to the blocks that it read.
@@ -155,12 +158,12 @@ impl Parked {
 
     /// How far a scan for the records of inodes from `start` should go.
     pub fn reach_of_inodes(&mut self, start: Ino) -> Reach {
-        Reach { rows: self.ahead.amount(), end: Ino(self.inodes_brought.meets(start.0)) }
+        reach(start, self.ahead.amount(), self.inodes_brought.meets(start.0))
     }
 
     /// Likewise for the names of directories.
     pub fn reach_of_names(&mut self, start: Ino) -> Reach {
-        Reach { rows: self.ahead.amount(), end: Ino(self.names_brought.meets(start.0)) }
+        reach(start, self.ahead.amount(), self.names_brought.meets(start.0))
     }
 
     /// A scan went over the records from `start` to before `end`.
@@ -172,6 +175,11 @@ impl Parked {
     pub fn went_over_names(&mut self, start: Ino, end: Ino) {
         self.names_brought.add(start.0, end.0);
     }
+}
+
+fn reach(start: Ino, rows: usize, meets: u64) -> Reach {
+    let end = start.0.saturating_add(rows as u64 * NUMBERS_OF_A_ROW_MAX);
+    Reach { rows, end: Ino(end.min(meets)) }
 }
 
 #[cfg(test)]
