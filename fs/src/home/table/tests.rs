@@ -159,6 +159,29 @@ async fn deleted_rows_leave_the_tables_when_little_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_fails_delays_the_leaving_of_deleted_rows_and_nothing_else() {
+    let (store, control) = faulty();
+    let table = open(&store).await;
+    write_and_delete(&table, 20_000, |n| n.is_multiple_of(10)).await;
+    control.arm(fatal([OpKind::Put, OpKind::Create], "compacted").times(5).into());
+    table.write(100, batch("l", "more")).await.expect("write");
+    let mut txn = 100;
+    while deleted_and_all(&table, &store).await.0 > 0 {
+        // Now and then somebody writes.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        txn += 1;
+        table.write(txn, batch("l", "more")).await.expect("write");
+        assert!(txn < 10_000, "it never ends");
+    }
+    table.flush().await.expect("flush");
+    std::mem::forget(table);
+    let table = open(&store).await;
+    let rows = table.scan(b"k".to_vec()..b"m".to_vec(), usize::MAX).await.expect("scan");
+    assert_eq!(rows.len(), 2001);
+    table.close().await.expect("close");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_few_deleted_rows_are_left_where_they_are() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let table = open(&store).await;

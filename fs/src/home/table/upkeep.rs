@@ -4,7 +4,7 @@
 //! was written for a while. So two hundred open, idle homes cost no request and no CPU. Where much
 //! was deleted, what is left of that goes when little is written ([`purge`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::Current;
 use super::clock::TableClock;
-use super::purge;
+use super::purge::{self, Purge, PurgeSupplier};
 
 /// The task looks this often whether there is something to do.
 const TICK: Duration = Duration::from_millis(250);
@@ -69,6 +69,8 @@ struct Inner {
     waiting: AtomicBool,
     /// One table of the process is purged at a time: it takes memory.
     purging: Arc<Semaphore>,
+    /// Deletions that the last purge left.
+    left: AtomicU64,
 }
 
 /// The one collection that waits.
@@ -109,6 +111,7 @@ impl Upkeep {
             collecting: tokio::sync::Mutex::new(()),
             waiting: AtomicBool::new(false),
             purging,
+            left: AtomicU64::new(0),
         });
         let upkeep = Self { inner, task: Mutex::new(None) };
         // The writer before may have left much that is deleted.
@@ -196,23 +199,34 @@ impl Inner {
     async fn purge(&self, db: &Db) -> bool {
         let Ok(_turn) = self.purging.try_acquire() else { return false };
         let before = db.manifest();
-        match purge::is_due(&before, &self.path, &self.store).await {
-            Ok(false) => return true,
-            Ok(true) => {}
-            Err(error) => {
-                tracing::debug!(tables = %self.path, %error, "nobody says what is deleted");
-                return true;
-            }
+        if !purge::is_worth_asking(&before) {
+            return true;
         }
-        let old: HashSet<_> = before.all_sst_views().map(|view| view.id).collect();
-        let done = |manifest: &VersionedManifest| {
-            !manifest.all_sst_views().any(|view| old.contains(&view.id))
-        };
+        let Some((deleted, rows)) = self.count(&before).await else { return true };
+        if !purge::is_due(deleted, rows, self.left.load(Ordering::Relaxed)) {
+            return true;
+        }
+        let purge = Purge::of(&before);
         let started = Instant::now();
         // What is written meanwhile is compacted beside it.
-        self.compact_until(db, Arc::new(purge::PurgeSupplier), 2, PURGE_TICKS_MAX, done).await;
-        tracing::debug!(tables = %self.path, took = ?started.elapsed(), "purged what is deleted");
+        let scheduler = Arc::new(PurgeSupplier(Arc::clone(&purge)));
+        let over = |manifest: &VersionedManifest| purge.is_over(manifest);
+        self.compact_until(db, scheduler, 2, PURGE_TICKS_MAX, over).await;
+        let (left, _) = self.count(&db.manifest()).await.unwrap_or((deleted, rows));
+        self.left.store(left, Ordering::Relaxed);
+        let (tables, took) = (&self.path, started.elapsed());
+        tracing::debug!(%tables, deleted, rows, left, ?took, "purged what is deleted");
         true
+    }
+
+    /// Deletions and all rows.
+    async fn count(&self, manifest: &VersionedManifest) -> Option<(u64, u64)> {
+        let counted = purge::count(manifest, &self.path, &self.store).await;
+        counted
+            .inspect_err(
+                |error| tracing::debug!(tables = %self.path, %error, "nobody counts what is deleted"),
+            )
+            .ok()
     }
 
     async fn compact_until(
