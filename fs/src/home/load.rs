@@ -84,7 +84,7 @@ impl Core {
             let own = key::inode(*first).to_vec()..key::inode(end).to_vec();
             let rows = if rest.is_empty() {
                 let reach = self.state.lock().parked.reach_of_inodes(*first);
-                let limit = reach.end.clamp(end, Ino::MAX);
+                let limit = reach.end.min(Ino::MAX).max(end);
                 let range = own.start.clone()..key::inode(limit).to_vec();
                 let run_rows = usize::try_from(end.0 - first.0).unwrap_or(usize::MAX);
                 let rows_max = run_rows.saturating_add(reach.rows);
@@ -172,21 +172,23 @@ impl Core {
         if from == 0 && self.unpark_names(dir) {
             return Ok(());
         }
-        let (evictions, reach, entries) = {
+        let (evictions, entries, reach) = {
             let mut state = self.state.lock();
             let entries = state.inodes.get(&dir).map_or(0, |inode| inode.entries);
             let entries = usize::try_from(entries).unwrap_or(usize::MAX);
-            (state.evictions, state.parked.reach_of_names(dir), entries)
+            let is_small = from == 0 && entries < DIR_ROWS / 2;
+            (state.evictions, entries, is_small.then(|| state.parked.reach_of_names(dir)))
         };
         let own = key::bucket(dir, from).to_vec()..key::range_of(key::BUCKET, dir).end;
-        let is_ahead = from == 0 && entries < DIR_ROWS - reach.rows;
-        let limit = reach.end.clamp(Ino(dir.0 + 1), Ino::MAX);
-        let (rows, whole) = match is_ahead {
-            true => {
+        let mut went_over = None;
+        let (rows, whole) = match reach {
+            Some(reach) => {
+                let limit = reach.end.min(Ino::MAX).max(Ino(dir.0 + 1));
+                went_over = Some(limit);
                 let range = own.start.clone()..key::bucket(limit, 0).to_vec();
                 self.scan_ahead(range, entries + reach.rows, own, DIR_ROWS).await?
             }
-            false => {
+            None => {
                 let rows = self.table.scan(own, DIR_ROWS).await?;
                 let whole = rows.len() < DIR_ROWS;
                 (rows, whole)
@@ -210,7 +212,7 @@ impl Core {
             state.parked.take_names(dir);
             state.put_names(dir, from, to, buckets);
             let last = found.last().map_or(dir, |(of, ..)| *of);
-            if is_ahead {
+            if let Some(limit) = went_over {
                 state.parked.went_over_names(dir, if whole { limit } else { last });
             }
             for names in others.chunk_by(|a, b| a.0 == b.0) {

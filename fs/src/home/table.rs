@@ -322,7 +322,8 @@ impl Table {
             pending.push_back((txn, batch));
             self.inner.db()
         };
-        self.upkeep.wake();
+        let deleted = rows.iter().filter(|(_, value)| value.is_none()).count();
+        self.upkeep.wake(rows.len(), deleted);
         match db.write(write_batch).await {
             Ok(_handle) => {
                 self.inner.applied.fetch_max(txn, Ordering::AcqRel);

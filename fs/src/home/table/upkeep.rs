@@ -7,23 +7,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use object_store::ObjectStore;
 use parking_lot::Mutex;
-use slatedb::compactor::{CompactionSchedulerSupplier, SizeTieredCompactionSchedulerSupplier};
 use slatedb::config::{
-    CompactionWorkerOptions, CompactorOptions, GarbageCollectorDirectoryOptions,
-    GarbageCollectorOptions,
+    CompactionWorkerOptions, CompactorOptions, FlushOptions, FlushType,
+    GarbageCollectorDirectoryOptions, GarbageCollectorOptions,
 };
+use slatedb::manifest::SsTableView;
 use slatedb::{CompactorBuilder, Db, GarbageCollectorBuilder, VersionedManifest};
 use slatedb_common::clock::SystemClock;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::Current;
 use super::clock::TableClock;
-use super::purge::{self, Purge, PurgeSupplier};
+use super::purge::{self, Counter, Counts, Job, Merge};
 
 /// The task looks this often whether there is something to do.
 const TICK: Duration = Duration::from_millis(250);
@@ -33,10 +34,17 @@ const IDLE_TICKS: u32 = 40;
 const COMPACT_FROM: usize = 8;
 /// Compaction has this long at most.
 const COMPACT_TICKS_MAX: u32 = 120;
-/// Ticks with one batch at most, after which it is asked what is deleted: five seconds.
+/// Merges at the same time: one of runs may take long, and what is written must not wait for it.
+const AT_ONCE: usize = 2;
+/// Ticks with one batch of few rows at most, after which it is asked what is deleted: five seconds.
 const QUIET_TICKS: u32 = 20;
+const QUIET_ROWS: u64 = 256;
 /// Purging has this long at most: ten minutes.
 const PURGE_TICKS_MAX: u32 = 2400;
+/// One that did not work waits this long.
+const PURGE_PAUSE: Duration = Duration::from_secs(600);
+/// A compactor keeps what it merged for a quarter of an hour.
+const SUPERSEDED_FOR: Duration = Duration::from_secs(16 * 60);
 /// Ticks between two collections: half a minute.
 const COLLECT_TICKS: u32 = 120;
 /// Kept moments that double the time between two collections: each reads a manifest for all.
@@ -60,7 +68,12 @@ struct Inner {
     rounds: AtomicU64,
     running: AtomicBool,
     stopped: AtomicBool,
-    writes: AtomicU64,
+    /// Batches that were written, their rows, and deletions since they were last written out.
+    batches: AtomicU64,
+    rows: AtomicU64,
+    deleted: AtomicU64,
+    /// Something was written, or is to end.
+    nudge: Notify,
     kept: AtomicU32,
     /// Held by the collection that runs: it reads a manifest for every kept moment, and two at a
     /// time would delete the same objects.
@@ -69,8 +82,13 @@ struct Inner {
     waiting: AtomicBool,
     /// One table of the process is purged at a time: it takes memory.
     purging: Arc<Semaphore>,
-    /// Deletions that the last purge left.
+    counter: Counter,
+    /// Deletions that the last purge left in the runs.
     left: AtomicU64,
+    /// One that did not work is not tried again before.
+    purges_at: Mutex<Option<Instant>>,
+    /// From when on what was superseded may be collected.
+    collect_at: Mutex<Option<Instant>>,
 }
 
 /// The one collection that waits.
@@ -106,28 +124,38 @@ impl Upkeep {
             rounds: AtomicU64::new(0),
             running: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
-            writes: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            deleted: AtomicU64::new(0),
+            nudge: Notify::new(),
             kept: AtomicU32::new(0),
             collecting: tokio::sync::Mutex::new(()),
             waiting: AtomicBool::new(false),
             purging,
+            counter: Counter::default(),
             left: AtomicU64::new(0),
+            purges_at: Mutex::default(),
+            collect_at: Mutex::default(),
         });
         let upkeep = Self { inner, task: Mutex::new(None) };
-        // The writer before may have left much that is deleted.
+        // The writer before may have left much that is deleted, or superseded.
         if purge::is_worth_asking(&upkeep.inner.db.read().manifest()) {
+            *upkeep.inner.collect_at.lock() = Some(Instant::now());
             upkeep.start();
         }
         upkeep
     }
 
-    /// Something was written.
-    pub fn wake(&self) {
-        self.inner.writes.fetch_add(1, Ordering::Relaxed);
+    /// A batch of `rows` was written, `deleted` of them deletions.
+    pub fn wake(&self, rows: usize, deleted: usize) {
+        self.inner.batches.fetch_add(1, Ordering::Relaxed);
+        self.inner.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        self.inner.deleted.fetch_add(deleted as u64, Ordering::Relaxed);
         self.start();
     }
 
     fn start(&self) {
+        self.inner.nudge.notify_one();
         if !self.inner.running.swap(true, Ordering::AcqRel) {
             let inner = Arc::clone(&self.inner);
             *self.task.lock() = Some(tokio::spawn(async move { inner.run().await }));
@@ -153,6 +181,7 @@ impl Upkeep {
     /// Ends the task.
     pub async fn stop(&self) {
         self.inner.stopped.store(true, Ordering::Release);
+        self.inner.nudge.notify_one();
         let task = self.task.lock().take();
         if let Some(task) = task {
             let _panicked = task.await;
@@ -162,14 +191,18 @@ impl Upkeep {
 
 impl Inner {
     async fn run(&self) {
-        let mut seen = self.writes.load(Ordering::Relaxed);
+        let mut seen = self.written();
         let (mut idle, mut quiet, mut ticks) = (0, 0, 0);
-        while idle < IDLE_TICKS && !self.stopped.load(Ordering::Acquire) {
+        while !self.stopped.load(Ordering::Acquire) {
+            if idle >= IDLE_TICKS && !self.rest().await {
+                break;
+            }
             tokio::time::sleep(TICK).await;
-            let writes = self.writes.load(Ordering::Relaxed);
-            idle = if writes == seen { idle + 1 } else { 0 };
-            quiet = if writes <= seen + 1 { quiet + 1 } else { 0 };
-            seen = writes;
+            let (batches, rows) = self.written();
+            idle = if batches == seen.0 { idle + 1 } else { 0 };
+            let is_quiet = batches <= seen.0 + 1 && rows <= seen.1 + QUIET_ROWS;
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+            seen = (batches, rows);
             ticks += 1;
             // Asked for at each tick: it is another one after it closed itself.
             let db = Arc::clone(&self.db.read());
@@ -178,71 +211,121 @@ impl Inner {
                 (idle, quiet) = (0, 0);
             }
             if quiet == QUIET_TICKS {
-                (idle, quiet) = (if self.purge(&db).await { idle } else { 0 }, 0);
+                idle = if self.purge(&db).await { idle } else { 0 };
             }
             let kept = self.kept.load(Ordering::Relaxed) / COLLECT_KEPT;
-            if ticks % COLLECT_TICKS.saturating_mul(kept.saturating_add(1)) == 0 {
+            let in_turn = ticks % COLLECT_TICKS.saturating_mul(kept.saturating_add(1)) == 0;
+            if in_turn || (quiet == QUIET_TICKS && self.collects_in() == Some(Duration::ZERO)) {
                 self.collect().await;
             }
         }
         self.running.store(false, Ordering::Release);
     }
 
+    /// Batches and rows that were ever written.
+    fn written(&self) -> (u64, u64) {
+        (self.batches.load(Ordering::Relaxed), self.rows.load(Ordering::Relaxed))
+    }
+
+    /// Nothing is written: waits until what was merged may be collected, and collects it. True
+    /// when something was written meanwhile; false when there is nothing to wait for any more.
+    async fn rest(&self) -> bool {
+        let Some(wait) = self.collects_in() else { return false };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {
+                self.collect().await;
+                false
+            }
+            () = self.nudge.notified() => true,
+        }
+    }
+
+    /// How long until what was superseded may be collected; `None` where nothing was.
+    fn collects_in(&self) -> Option<Duration> {
+        let at = (*self.collect_at.lock())?;
+        Some(at.saturating_duration_since(Instant::now()))
+    }
+
     /// Compacts until few uncompacted tables are left, or for a while.
     async fn compact(&self, db: &Db) {
-        let by_size = Arc::new(SizeTieredCompactionSchedulerSupplier::new());
         let done = |manifest: &VersionedManifest| manifest.l0().len() < COMPACT_FROM / 2;
-        self.compact_until(db, by_size, 1, COMPACT_TICKS_MAX, done).await;
+        self.compact_until(db, Job::BySize, COMPACT_TICKS_MAX, done).await;
     }
 
     /// Lets go what is deleted, where that is much. False: it is not this table's turn.
     async fn purge(&self, db: &Db) -> bool {
+        if self.purges_at.lock().is_some_and(|at| Instant::now() < at) {
+            return true;
+        }
+        if self.deleted.load(Ordering::Relaxed) >= purge::DELETED_MIN {
+            self.deleted.store(0, Ordering::Relaxed);
+            // Only tables say what is deleted in them.
+            let options = FlushOptions { flush_type: FlushType::MemTable };
+            if let Err(error) = db.flush_with_options(options).await {
+                tracing::debug!(tables = %self.path, %error, "the memtable stays");
+            }
+        }
+        let manifest = db.manifest();
+        if !purge::is_worth_asking(&manifest) {
+            return true;
+        }
+        let Some(counts) = self.count(manifest.all_sst_views()).await else { return true };
+        let left = self.left.fetch_min(counts.deleted, Ordering::Relaxed).min(counts.deleted);
+        if !purge::is_due(counts, left) {
+            return true;
+        }
         let Ok(_turn) = self.purging.try_acquire() else { return false };
-        let before = db.manifest();
-        if !purge::is_worth_asking(&before) {
-            return true;
-        }
-        let Some((deleted, rows)) = self.count(&before).await else { return true };
-        if !purge::is_due(deleted, rows, self.left.load(Ordering::Relaxed)) {
-            return true;
-        }
-        let purge = Purge::of(&before);
         let started = Instant::now();
-        // What is written meanwhile is compacted beside it.
-        let scheduler = Arc::new(PurgeSupplier(Arc::clone(&purge)));
-        let over = |manifest: &VersionedManifest| purge.is_over(manifest);
-        self.compact_until(db, scheduler, 2, PURGE_TICKS_MAX, over).await;
-        let (left, _) = self.count(&db.manifest()).await.unwrap_or((deleted, rows));
-        self.left.store(left, Ordering::Relaxed);
+        let done = |manifest: &VersionedManifest| manifest.l0().is_empty();
+        self.compact_until(db, Job::Fresh, COMPACT_TICKS_MAX, done).await;
+        let merge = Merge::of(&db.manifest());
+        let over = |manifest: &VersionedManifest| merge.is_over(manifest);
+        self.compact_until(db, Job::Runs(Arc::clone(&merge)), PURGE_TICKS_MAX, over).await;
+        let manifest = db.manifest();
+        let after = match merge.is_done(&manifest) {
+            true => self.count(purge::runs(&manifest)).await,
+            false => None,
+        };
+        match after {
+            Some(after) => self.left.store(after.deleted, Ordering::Relaxed),
+            None => *self.purges_at.lock() = Some(Instant::now() + PURGE_PAUSE),
+        }
         let (tables, took) = (&self.path, started.elapsed());
-        tracing::debug!(%tables, deleted, rows, left, ?took, "purged what is deleted");
+        tracing::debug!(%tables, before = ?counts, ?after, ?took, "let go what is deleted");
         true
     }
 
-    /// Deletions and all rows.
-    async fn count(&self, manifest: &VersionedManifest) -> Option<(u64, u64)> {
-        let counted = purge::count(manifest, &self.path, &self.store).await;
-        counted
-            .inspect_err(
-                |error| tracing::debug!(tables = %self.path, %error, "nobody counts what is deleted"),
-            )
-            .ok()
+    async fn count(&self, tables: impl Iterator<Item = &SsTableView>) -> Option<Counts> {
+        let counted = self.counter.count(tables, &self.path, &self.store);
+        let counted = tokio::select! {
+            counted = counted => counted,
+            () = self.stopping() => return None,
+        };
+        let unsaid = |error: &slatedb::Error| {
+            tracing::debug!(tables = %self.path, %error, "nobody says what is deleted");
+        };
+        counted.inspect_err(unsaid).ok()
+    }
+
+    async fn stopping(&self) {
+        while !self.stopped.load(Ordering::Acquire) {
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     async fn compact_until(
         &self,
         db: &Db,
-        scheduler: Arc<dyn CompactionSchedulerSupplier>,
-        at_once: usize,
+        job: Job,
         ticks_max: u32,
         is_done: impl Fn(&VersionedManifest) -> bool,
     ) {
         let options = CompactorOptions {
             poll_interval: TICK,
-            max_concurrent_compactions: at_once,
+            max_concurrent_compactions: AT_ONCE,
             scheduler_options: HashMap::new(),
             worker: Some(CompactionWorkerOptions {
-                max_concurrent_compactions: at_once,
+                max_concurrent_compactions: AT_ONCE,
                 compactions_poll_interval: TICK,
                 // Of every table that is merged so much is in memory, and all of what is written.
                 max_sst_size: 16 << 20,
@@ -254,11 +337,12 @@ impl Inner {
         };
         let mut builder = CompactorBuilder::new(self.path.as_str(), Arc::clone(&self.store))
             .with_system_clock(self.clock())
-            .with_scheduler_supplier(scheduler)
+            .with_scheduler_supplier(Arc::new(job))
             .with_options(options);
         if let Some(seed) = self.next_seed() {
             builder = builder.with_seed(seed);
         }
+        *self.collect_at.lock() = Some(Instant::now() + SUPERSEDED_FOR);
         let compactor = Arc::new(builder.build());
         let running = Arc::clone(&compactor);
         let mut task = tokio::spawn(async move { running.run().await });
@@ -315,6 +399,7 @@ impl Inner {
             builder = builder.with_seed(seed);
         }
         builder.build().run_gc_once().await;
+        self.collect_at.lock().take_if(|at| *at <= Instant::now());
     }
 
     fn clock(&self) -> Arc<dyn SystemClock> {
