@@ -32,7 +32,7 @@ for round in $(seq 1000000); do
     for n in 1 2 3; do echo "$round $n $RANDOM" > src$((round % 7))/file$((round * n % 50)); done
     git add -A
     git commit -q -m "round $round"
-    git rev-parse HEAD
+    git rev-parse --verify HEAD
     if [ $((round % 50)) = 0 ]; then git gc -q; fi
     read -r -t 0.05 _ || [ $? -gt 128 ] || exit 0
 done
