@@ -200,8 +200,8 @@ impl Inner {
             tokio::time::sleep(TICK).await;
             let (batches, rows) = self.written();
             idle = if batches == seen.0 { idle + 1 } else { 0 };
-            let is_quiet = batches <= seen.0 + 1 && rows <= seen.1 + QUIET_ROWS;
-            quiet = if is_quiet { quiet + 1 } else { 0 };
+            let is_little = batches <= seen.0 + 1 && rows <= seen.1 + QUIET_ROWS;
+            quiet = if is_little { quiet + 1 } else { 0 };
             seen = (batches, rows);
             ticks += 1;
             // Asked for at each tick: it is another one after it closed itself.
@@ -210,12 +210,13 @@ impl Inner {
                 self.compact(&db).await;
                 (idle, quiet) = (0, 0);
             }
-            if quiet == QUIET_TICKS {
-                idle = if self.purge(&db).await { idle } else { 0 };
+            let is_quiet = quiet == QUIET_TICKS;
+            if is_quiet {
+                (idle, quiet) = (if self.purge(&db).await { idle } else { 0 }, 0);
             }
             let kept = self.kept.load(Ordering::Relaxed) / COLLECT_KEPT;
             let in_turn = ticks % COLLECT_TICKS.saturating_mul(kept.saturating_add(1)) == 0;
-            if in_turn || (quiet == QUIET_TICKS && self.collects_in() == Some(Duration::ZERO)) {
+            if in_turn || (is_quiet && self.collects_in() == Some(Duration::ZERO)) {
                 self.collect().await;
             }
         }
@@ -279,10 +280,13 @@ impl Inner {
         let done = |manifest: &VersionedManifest| manifest.l0().is_empty();
         self.compact_until(db, Job::Fresh, COMPACT_TICKS_MAX, done).await;
         let merge = Merge::of(&db.manifest());
-        let over = |manifest: &VersionedManifest| merge.is_over(manifest);
-        self.compact_until(db, Job::Runs(Arc::clone(&merge)), PURGE_TICKS_MAX, over).await;
+        let is_fresh_done = done(&db.manifest());
+        if is_fresh_done {
+            let over = |manifest: &VersionedManifest| merge.is_over(manifest);
+            self.compact_until(db, Job::Runs(Arc::clone(&merge)), PURGE_TICKS_MAX, over).await;
+        }
         let manifest = db.manifest();
-        let after = match merge.is_done(&manifest) {
+        let after = match is_fresh_done && merge.is_done(&manifest) {
             true => self.count(purge::runs(&manifest)).await,
             false => None,
         };
