@@ -262,8 +262,11 @@ impl Inner {
             self.deleted.store(0, Ordering::Relaxed);
             // Only tables say what is deleted in them.
             let options = FlushOptions { flush_type: FlushType::MemTable };
-            if let Err(error) = db.flush_with_options(options).await {
-                tracing::debug!(tables = %self.path, %error, "the memtable stays");
+            tokio::select! {
+                flushed = db.flush_with_options(options) => if let Err(error) = flushed {
+                    tracing::debug!(tables = %self.path, %error, "the memtable stays");
+                },
+                () = self.stopping() => return true,
             }
         }
         let manifest = db.manifest();
