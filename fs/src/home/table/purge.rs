@@ -81,10 +81,12 @@ impl Counter {
                 Some(counts) => counts,
                 None => {
                     let stats = reader.open_with_handle(view.sst.clone())?.stats().await?;
-                    stats.map_or_else(Counts::default, |stats| Counts {
+                    let counts = stats.map_or_else(Counts::default, |stats| Counts {
                         deleted: stats.num_deletes,
                         rows: stats.num_rows(),
-                    })
+                    });
+                    self.known.lock().insert(name, counts);
+                    counts
                 }
             };
             known.insert(name, counts);
@@ -101,8 +103,8 @@ impl Counter {
 /// What a compactor does.
 #[derive(Clone, Debug)]
 pub enum Job {
-    /// What their sizes say, one merge at a time.
-    BySize,
+    /// What their sizes say; tells whether a merge of runs is under way.
+    BySize(Arc<AtomicBool>),
     /// All uncompacted tables become runs.
     Fresh,
     /// All runs become one.
@@ -110,11 +112,13 @@ pub enum Job {
 }
 
 /// The merge of all runs that there are at one moment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Merge {
     old: HashSet<u128>,
     tries: AtomicU32,
     waits: AtomicU32,
+    runs: AtomicBool,
+    failures: AtomicU32,
 }
 
 impl Merge {
@@ -122,7 +126,7 @@ impl Merge {
     #[must_use]
     pub fn of(before: &VersionedManifest) -> Arc<Self> {
         let old = runs(before).map(|view| view.id.0).collect();
-        Arc::new(Self { old, tries: AtomicU32::new(0), waits: AtomicU32::new(0) })
+        Arc::new(Self { old, ..Self::default() })
     }
 
     /// They are one.
@@ -137,11 +141,22 @@ impl Merge {
         self.is_done(now)
             || self.tries.load(Ordering::Relaxed) > TRIES_MAX
             || self.waits.load(Ordering::Relaxed) > WAITS_MAX
+            || self.failures.load(Ordering::Relaxed) >= TRIES_MAX
     }
 
+    /// One that fails waits for a worker again.
     fn note(&self, merges: &[&Compaction]) {
-        let waiting = merges.iter().any(|merge| merge.status() == CompactionStatus::Scheduled);
-        self.waits.fetch_add(u32::from(waiting), Ordering::Relaxed);
+        for merge in merges {
+            match merge.status() {
+                CompactionStatus::Running => self.runs.store(true, Ordering::Relaxed),
+                CompactionStatus::Scheduled => {
+                    self.waits.fetch_add(1, Ordering::Relaxed);
+                    let failed = self.runs.swap(false, Ordering::Relaxed);
+                    self.failures.fetch_add(u32::from(failed), Ordering::Relaxed);
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -156,17 +171,15 @@ impl CompactionSchedulerSupplier for Job {
         options: &CompactorOptions,
     ) -> Box<dyn CompactionScheduler + Send + Sync> {
         let by_size = SizeTieredCompactionSchedulerSupplier::new().compaction_scheduler(options);
-        Box::new(Scheduler { job: self.clone(), by_size, merges: AtomicBool::new(false) })
+        Box::new(Scheduler { job: self.clone(), by_size })
     }
 }
 
-/// Two merges at a time at most, of which one is of runs alone and the other takes what is
-/// written meanwhile: writers wait where that lies too long.
+/// Two merges at a time at most: beside one of runs, which may take long, one takes what is
+/// written meanwhile; writers wait where that lies too long.
 struct Scheduler {
     job: Job,
     by_size: Box<dyn CompactionScheduler + Send + Sync>,
-    /// It has asked for a merge of runs.
-    merges: AtomicBool,
 }
 
 impl CompactionScheduler for Scheduler {
@@ -185,21 +198,17 @@ impl CompactionScheduler for Scheduler {
                 return all_runs(manifest).into_iter().collect();
             }
         }
-        if !fresh.is_empty() {
-            return Vec::new();
-        }
         if matches!(self.job, Job::Fresh) {
-            return oldest_fresh(manifest).into_iter().collect();
+            return oldest_fresh(manifest).filter(|_| fresh.is_empty()).into_iter().collect();
         }
-        // Beside a merge that an earlier compactor left, and that of all runs.
-        let beside = !merges.is_empty();
-        if beside && self.merges.load(Ordering::Relaxed) {
-            return Vec::new();
-        }
-        let fits = |spec: &CompactionSpec| !beside || spec.has_l0_sources();
+        let fits = |spec: &CompactionSpec| match spec.has_l0_sources() {
+            true => fresh.is_empty(),
+            false => fresh.is_empty() && merges.is_empty(),
+        };
         let next = self.by_size.propose(state).into_iter().find(fits);
-        if next.as_ref().is_some_and(|spec| !spec.has_l0_sources()) {
-            self.merges.store(true, Ordering::Relaxed);
+        if let Job::BySize(is_merging) = &self.job {
+            let begins = next.as_ref().is_some_and(|spec| !spec.has_l0_sources());
+            is_merging.store(begins || !merges.is_empty(), Ordering::Relaxed);
         }
         next.into_iter().collect()
     }

@@ -89,6 +89,8 @@ struct Inner {
     purges_at: Mutex<Option<Instant>>,
     /// From when on what was superseded may be collected.
     collect_at: Mutex<Option<Instant>>,
+    /// That was done once since the opening.
+    collected: AtomicBool,
 }
 
 /// The one collection that waits.
@@ -136,6 +138,7 @@ impl Upkeep {
             left: AtomicU64::new(0),
             purges_at: Mutex::default(),
             collect_at: Mutex::default(),
+            collected: AtomicBool::new(false),
         });
         let upkeep = Self { inner, task: Mutex::new(None) };
         // The writer before may have left much that is deleted, or superseded.
@@ -191,6 +194,20 @@ impl Upkeep {
 
 impl Inner {
     async fn run(&self) {
+        loop {
+            let seen = self.work().await;
+            self.running.store(false, Ordering::Release);
+            // Who wrote just before that started no other task.
+            let ends = self.stopped.load(Ordering::Acquire) || self.written() == seen;
+            if ends || self.running.swap(true, Ordering::AcqRel) {
+                break;
+            }
+        }
+    }
+
+    /// Compacts, purges and collects until nothing was written for a while. Gives what was written
+    /// by then.
+    async fn work(&self) -> (u64, u64) {
         let mut seen = self.written();
         let (mut idle, mut quiet, mut ticks) = (0, 0, 0);
         while !self.stopped.load(Ordering::Acquire) {
@@ -220,7 +237,7 @@ impl Inner {
                 self.collect().await;
             }
         }
-        self.running.store(false, Ordering::Release);
+        seen
     }
 
     /// Batches and rows that were ever written.
@@ -233,6 +250,7 @@ impl Inner {
     async fn rest(&self) -> bool {
         let Some(wait) = self.collects_in() else { return false };
         tokio::select! {
+            biased;
             () = tokio::time::sleep(wait) => {
                 self.collect().await;
                 false
@@ -249,8 +267,11 @@ impl Inner {
 
     /// Compacts until few uncompacted tables are left, or for a while.
     async fn compact(&self, db: &Db) {
-        let done = |manifest: &VersionedManifest| manifest.l0().len() < COMPACT_FROM / 2;
-        self.compact_until(db, Job::BySize, COMPACT_TICKS_MAX, done).await;
+        let is_merging = Arc::new(AtomicBool::new(true));
+        let done = |manifest: &VersionedManifest| {
+            manifest.l0().len() < COMPACT_FROM / 2 && !is_merging.load(Ordering::Relaxed)
+        };
+        self.compact_until(db, Job::BySize(Arc::clone(&is_merging)), COMPACT_TICKS_MAX, done).await;
     }
 
     /// Lets go what is deleted, where that is much. False: it is not this table's turn.
@@ -263,6 +284,7 @@ impl Inner {
             // Only tables say what is deleted in them.
             let options = FlushOptions { flush_type: FlushType::MemTable };
             tokio::select! {
+                biased;
                 flushed = db.flush_with_options(options) => if let Err(error) = flushed {
                     tracing::debug!(tables = %self.path, %error, "the memtable stays");
                 },
@@ -273,7 +295,10 @@ impl Inner {
         if !purge::is_worth_asking(&manifest) {
             return true;
         }
-        let Some(counts) = self.count(manifest.all_sst_views()).await else { return true };
+        let Some(counts) = self.count(manifest.all_sst_views()).await else {
+            self.pause_purging();
+            return true;
+        };
         let left = self.left.fetch_min(counts.deleted, Ordering::Relaxed).min(counts.deleted);
         if !purge::is_due(counts, left) {
             return true;
@@ -282,29 +307,39 @@ impl Inner {
         let started = Instant::now();
         let done = |manifest: &VersionedManifest| manifest.l0().is_empty();
         self.compact_until(db, Job::Fresh, COMPACT_TICKS_MAX, done).await;
-        let merge = Merge::of(&db.manifest());
-        let is_fresh_done = done(&db.manifest());
-        if is_fresh_done {
-            let over = |manifest: &VersionedManifest| merge.is_over(manifest);
-            self.compact_until(db, Job::Runs(Arc::clone(&merge)), PURGE_TICKS_MAX, over).await;
-        }
         let manifest = db.manifest();
-        let after = match is_fresh_done && merge.is_done(&manifest) {
+        let mut after = match done(&manifest) {
             true => self.count(purge::runs(&manifest)).await,
             false => None,
         };
+        // Where there were no runs it is done already.
+        if after.is_some_and(|after| purge::is_due(after, left)) {
+            let merge = Merge::of(&manifest);
+            let over = |manifest: &VersionedManifest| merge.is_over(manifest);
+            self.compact_until(db, Job::Runs(Arc::clone(&merge)), PURGE_TICKS_MAX, over).await;
+            let manifest = db.manifest();
+            after = match merge.is_done(&manifest) {
+                true => self.count(purge::runs(&manifest)).await,
+                false => None,
+            };
+        }
         match after {
             Some(after) => self.left.store(after.deleted, Ordering::Relaxed),
-            None => *self.purges_at.lock() = Some(Instant::now() + PURGE_PAUSE),
+            None => self.pause_purging(),
         }
         let (tables, took) = (&self.path, started.elapsed());
         tracing::debug!(%tables, before = ?counts, ?after, ?took, "let go what is deleted");
         true
     }
 
+    fn pause_purging(&self) {
+        *self.purges_at.lock() = Some(Instant::now() + PURGE_PAUSE);
+    }
+
     async fn count(&self, tables: impl Iterator<Item = &SsTableView>) -> Option<Counts> {
         let counted = self.counter.count(tables, &self.path, &self.store);
         let counted = tokio::select! {
+            biased;
             counted = counted => counted,
             () = self.stopping() => return None,
         };
@@ -336,6 +371,9 @@ impl Inner {
                 compactions_poll_interval: TICK,
                 // Of every table that is merged so much is in memory, and all of what is written.
                 max_sst_size: 16 << 20,
+                max_subcompactions: 1,
+                // One that is cut short goes on from there.
+                heartbeat_interval: Duration::from_secs(2),
                 max_fetch_tasks: 2,
                 bytes_to_fetch: 256 << 10,
                 ..CompactionWorkerOptions::default()
@@ -349,7 +387,6 @@ impl Inner {
         if let Some(seed) = self.next_seed() {
             builder = builder.with_seed(seed);
         }
-        *self.collect_at.lock() = Some(Instant::now() + SUPERSEDED_FOR);
         let compactor = Arc::new(builder.build());
         let running = Arc::clone(&compactor);
         let mut task = tokio::spawn(async move { running.run().await });
@@ -373,6 +410,7 @@ impl Inner {
                 break ended;
             }
         };
+        *self.collect_at.lock() = Some(Instant::now() + SUPERSEDED_FOR);
         match ended {
             Ok(Err(error)) => tracing::debug!(tables = %self.path, %error, "compaction failed"),
             _ => drop(db.refresh_manifest().await),
@@ -405,8 +443,18 @@ impl Inner {
         if let Some(seed) = self.next_seed() {
             builder = builder.with_seed(seed);
         }
-        builder.build().run_gc_once().await;
-        self.collect_at.lock().take_if(|at| *at <= Instant::now());
+        let collector = builder.build();
+        tokio::select! {
+            biased;
+            () = collector.run_gc_once() => {}
+            () = self.stopping() => {}
+        }
+        let mut collect_at = self.collect_at.lock();
+        if collect_at.is_some_and(|at| at <= Instant::now()) {
+            // What was merged just before the home was opened is too young the first time.
+            let again = !self.collected.swap(true, Ordering::Relaxed);
+            *collect_at = again.then(|| Instant::now() + SUPERSEDED_FOR);
+        }
     }
 
     fn clock(&self) -> Arc<dyn SystemClock> {
