@@ -13,6 +13,7 @@ mod cluster;
 mod confirm;
 mod core;
 mod delete;
+mod exit;
 mod ffi;
 mod format;
 mod get;

@@ -8,6 +8,7 @@
 //! (`renew`) and goes on over another link; who may write what is not decided here but by the
 //! owner records and the fencing above, and nothing that the old client sent happens later.
 
+use super::exit::{UnderWay, wait_at_exit};
 use super::ffi as more;
 use super::op::in_callback;
 use super::trouble::{conf_error, connect_error, failed, no_keyring};
@@ -19,7 +20,7 @@ use std::fmt;
 use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -48,6 +49,7 @@ impl Cluster {
         url: &RadosUrl,
         request_timeout: Duration,
     ) -> Result<Arc<Cluster>, StoreError> {
+        static CONNECTED: Once = Once::new();
         let id = c_string(&url.client)?;
         let mut handle: ffi::rados_t = ptr::null_mut();
         // SAFETY: `handle` outlives the call, `id` is a C string.
@@ -76,6 +78,7 @@ impl Cluster {
         if code < 0 {
             return Err(connect_error(url, code));
         }
+        wait_at_exit(&CONNECTED);
         Ok(Arc::new(cluster))
     }
 
@@ -195,6 +198,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        static SHUT_DOWN_BESIDE: Once = Once::new();
         struct Handle(ffi::rados_t);
         // SAFETY: as for Cluster; this is its only reference from here on.
         unsafe impl Send for Handle {}
@@ -207,7 +211,12 @@ impl Drop for Cluster {
         let handle = Handle(self.handle);
         if in_callback() {
             // librados waits for its callback threads, so one of them must not wait for it.
-            std::thread::spawn(move || handle.shut_down());
+            let under_way = UnderWay::begin();
+            wait_at_exit(&SHUT_DOWN_BESIDE);
+            std::thread::spawn(move || {
+                handle.shut_down();
+                drop(under_way);
+            });
         } else {
             handle.shut_down();
         }

@@ -6,6 +6,7 @@
 //! does. So a future can be dropped at any time: the block lives until the callback.
 
 use super::cluster::{Link, Pool, Room};
+use super::exit::UnderWay;
 use super::ffi as more;
 use bytes::Bytes;
 use ceph::rados as ffi;
@@ -193,8 +194,9 @@ struct InFlight {
     modified: libc::time_t,
     results: [c_int; 4],
     _room: Room,
-    /// Dropped last: librados must outlive the request.
+    /// Dropped after all that librados writes to: it must outlive the request.
     link: Arc<Link>,
+    _under_way: UnderWay,
 }
 
 type Waiting = oneshot::Receiver<Result<Read, Errno>>;
@@ -215,6 +217,7 @@ impl InFlight {
             results: [0; 4],
             _room: room,
             link,
+            _under_way: UnderWay::begin(),
         });
         (block, waiting)
     }
