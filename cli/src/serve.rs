@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use yadokari_fs::home::owner::NodeIdentity;
 use yadokari_fs::home::{self, ErrorKind, Quota};
 use yadokari_fs::node::{
-    LockError, Node, NodeConfig, NodeError, Records, Shows, StoreRecords, Whose,
+    LockError, Loops, Node, NodeConfig, NodeError, Records, Shows, StoreRecords, Whose,
 };
 use yadokari_fs::view::Form;
 use yadokari_store::{Store, StoreOptions, StoreUrl};
@@ -191,7 +191,10 @@ fn node_config(
         quota: Quota { bytes: settings.home_quota, inodes: settings.home_inodes },
         keep: settings.snapshots_keep,
         idle_after: settings.timing_idle,
-        threads: threads.clamp(THREADS_MIN, THREADS_MAX),
+        loops: Loops {
+            threads: threads.clamp(THREADS_MIN, THREADS_MAX),
+            awake: settings.timing_awake,
+        },
         allow_other: uid != 0 && others_allowed(),
     })
 }

@@ -60,7 +60,9 @@ A configuration file, with every key and its default:
   commit      = \"1s\"              # names are stored at the latest after this
   flush       = \"2s\"              # data is stored at the latest after this
   store_timeout = \"90s\"           # an operation that waits for the store fails after this
-  idle        = \"10m\"             # a home that nothing used for so long is closed")]
+  idle        = \"10m\"             # a home that nothing used for so long is closed
+  awake       = \"4ms\"             # idle processors stay awake for so long after requests that
+                                  # come fast; 0s: never")]
 pub struct NodeArgs {
     /// Take homes over from a node that still looks alive. Only when you know it is dead
     #[arg(long)]

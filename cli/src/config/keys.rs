@@ -11,7 +11,7 @@ use crate::size::{parse_bytes, parse_count, parse_duration};
 const DISTANCE_MAX: usize = 3;
 
 /// Every key, as `section.name`.
-pub const KEYS: [&str; 38] = [
+pub const KEYS: [&str; 39] = [
     "data",
     "store",
     "log",
@@ -31,6 +31,7 @@ pub const KEYS: [&str; 38] = [
     "timing.flush",
     "timing.store_timeout",
     "timing.idle",
+    "timing.awake",
     "gateway.listen",
     "gateway.metrics_listen",
     "gateway.external_url",
@@ -83,6 +84,7 @@ pub fn apply(settings: &mut Settings, key: &str, value: &str) -> Result<(), Stri
         "timing.flush" => s.timing_flush = parse_duration(value)?,
         "timing.store_timeout" => s.timing_store_timeout = parse_duration(value)?,
         "timing.idle" => s.timing_idle = parse_duration(value)?,
+        "timing.awake" => s.timing_awake = parse_duration(value)?,
         gateway if gateway.starts_with(gateway::SECTION) => {
             return s.gateway.apply(gateway, value);
         }

@@ -65,6 +65,8 @@ pub struct Settings {
     pub timing_store_timeout: Duration,
     /// A home that nothing used for so long is closed, which gives its memory back.
     pub timing_idle: Duration,
+    /// Processors are kept from halting for so long after requests that came fast.
+    pub timing_awake: Duration,
     /// The registry gateway.
     pub gateway: GatewaySettings,
     /// The configuration file that was read, for the section that the gateway reads itself.
@@ -92,6 +94,7 @@ impl Settings {
             // An OSD that is away for a minute, and the way back, is waited for.
             timing_store_timeout: Duration::from_secs(90),
             timing_idle: Duration::from_secs(600),
+            timing_awake: Duration::from_millis(4),
             gateway: GatewaySettings::default(),
             source: None,
         }

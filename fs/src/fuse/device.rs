@@ -2,8 +2,9 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
@@ -61,9 +62,24 @@ impl Device {
     /// # Errors
     /// Those of `poll(2)`.
     pub fn wait(&self) -> io::Result<()> {
+        self.poll(None).map(drop)
+    }
+
+    /// Sleeps until there is something to read, and no longer than `time`; false where there is
+    /// nothing.
+    ///
+    /// # Errors
+    /// Those of `poll(2)`.
+    pub fn wait_for(&self, time: Duration) -> io::Result<bool> {
+        self.poll(Timespec::try_from(time).ok().as_ref())
+    }
+
+    fn poll(&self, time: Option<&Timespec>) -> io::Result<bool> {
         let mut events = [PollFd::new(&self.0, PollFlags::IN)];
-        match poll(&mut events, None) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+        match poll(&mut events, time) {
+            Ok(ready) => Ok(ready > 0),
+            // Whoever waits looks again.
+            Err(Errno::INTR) => Ok(true),
             Err(errno) => Err(errno.into()),
         }
     }

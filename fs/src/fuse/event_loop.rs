@@ -20,6 +20,7 @@ use parking_lot::{Condvar, Mutex};
 use zerocopy::FromBytes;
 
 use super::abi::{InHeader, ReadIn, op};
+use super::awake::Awake;
 use super::call::{Call, WRITE_DATA_AT};
 use super::device::{Device, Received};
 use super::init::REQUEST_BYTES_MAX;
@@ -57,6 +58,8 @@ pub struct EventLoop<S> {
     watcher_sleeps: AtomicBool,
     /// Requests come faster than [`LOOK`].
     busy: AtomicBool,
+    /// Of the leader.
+    awake: Mutex<Option<Awake>>,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +71,7 @@ struct Lead {
 
 impl<S: Serve> EventLoop<S> {
     /// Of a connection that was agreed on.
-    pub fn new(device: Arc<Device>, server: S) -> Self {
+    pub fn new(device: Arc<Device>, server: S, awake: Option<Awake>) -> Self {
         Self {
             device,
             server,
@@ -77,6 +80,7 @@ impl<S: Serve> EventLoop<S> {
             steps: AtomicU64::new(0),
             watcher_sleeps: AtomicBool::new(false),
             busy: AtomicBool::new(false),
+            awake: Mutex::new(awake),
         }
     }
 
@@ -140,19 +144,36 @@ impl<S: Serve> EventLoop<S> {
             match self.device.receive(buffer)? {
                 Received::Unmounted => return Ok(false),
                 Received::Request => {
-                    let soon = waits.is_none_or(|since| since.elapsed() < LOOK);
-                    self.busy.store(soon, Ordering::Relaxed);
+                    let waited = waits.map_or(Duration::ZERO, |since| since.elapsed());
+                    self.busy.store(waited < LOOK, Ordering::Relaxed);
+                    if let Some(awake) = &mut *self.awake.lock() {
+                        awake.arrived(waited);
+                    }
                     return Ok(true);
                 }
                 Received::Nothing => {}
             }
             let since = *waits.get_or_insert_with(Instant::now);
             if !self.busy.load(Ordering::Relaxed) || since.elapsed() >= LOOK {
-                self.device.wait()?;
+                self.sleep()?;
             } else {
                 std::hint::spin_loop();
             }
         }
+    }
+
+    /// Sleeps until there is something to read.
+    fn sleep(&self) -> io::Result<()> {
+        let rest = self.awake.lock().as_ref().and_then(Awake::rest);
+        if let Some(rest) = rest {
+            if self.device.wait_for(rest)? {
+                return Ok(());
+            }
+            if let Some(awake) = &mut *self.awake.lock() {
+                awake.end();
+            }
+        }
+        self.device.wait()
     }
 
     fn serve(&self, header: &InHeader, buffer: &mut Vec<u8>) {
@@ -245,6 +266,7 @@ mod tests {
 
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+    use super::super::awake::NO_BOUND;
     use super::*;
 
     /// The other side of a connection: a socket that keeps messages apart, as the kernel's does.
@@ -269,12 +291,16 @@ mod tests {
 
     impl Kernel {
         fn with_threads(threads: usize) -> Self {
+            Self::start(threads, None)
+        }
+
+        fn start(threads: usize, awake: Option<Awake>) -> Self {
             let (socket, device) =
                 socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                     .unwrap();
             let (go_on, waits) = mpsc::channel();
             let device = Arc::new(Device::new(device).unwrap());
-            let event_loop = Arc::new(EventLoop::new(device, Blocking(Mutex::new(waits))));
+            let event_loop = Arc::new(EventLoop::new(device, Blocking(Mutex::new(waits)), awake));
             let threads = (0..threads).map(|_| {
                 let event_loop = Arc::clone(&event_loop);
                 std::thread::spawn(move || event_loop.run())
@@ -306,6 +332,28 @@ mod tests {
                 thread.join().unwrap().unwrap();
             }
         }
+    }
+
+    #[test]
+    fn processors_are_kept_awake_while_requests_come_fast_and_not_longer() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let last = || {
+            let asked = std::fs::read(file.path()).unwrap();
+            i32::from_ne_bytes(*asked.last_chunk().unwrap())
+        };
+        let awake = Awake::new(file.reopen().unwrap(), 0, Duration::from_millis(4));
+        let kernel = Kernel::start(3, awake);
+        for unique in 2.. {
+            kernel.ask(op::GETATTR, unique, unique);
+            assert_eq!(kernel.answered(), unique);
+            if last() == 0 {
+                break;
+            }
+        }
+        while last() != NO_BOUND {
+            std::thread::sleep(STUCK);
+        }
+        kernel.unmount();
     }
 
     #[test]

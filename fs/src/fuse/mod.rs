@@ -9,6 +9,7 @@
 mod abi;
 mod adapter;
 mod attr;
+mod awake;
 mod call;
 mod device;
 mod errno;
@@ -28,4 +29,4 @@ pub use mount::{
 };
 pub use mountinfo::{Mounted, resolve};
 pub use serve::Runner;
-pub use session::{Invalidations, Session};
+pub use session::{Invalidations, Loops, Session};

@@ -11,11 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use zerocopy::IntoBytes;
 
 use super::abi::{InvalEntryOut, InvalInodeOut, notify};
 use super::adapter::Adapter;
+use super::awake::Awake;
 use super::device::Device;
 use super::event_loop::EventLoop;
 use super::init::shake_hands;
@@ -27,6 +29,15 @@ use crate::view::{Invalidate, View};
 const THREADS_MIN: usize = 2;
 /// Changes that wait to be sent to the kernel.
 const CHANGES_MAX: usize = 64 * 1024;
+
+/// How the requests of a mount are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Loops {
+    /// Threads that read and serve them.
+    pub threads: usize,
+    /// How long processors are kept from halting after requests that came fast; zero: never.
+    pub awake: Duration,
+}
 
 /// Collects changes for the kernel.
 #[derive(Debug)]
@@ -66,7 +77,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Serves `runner`'s view over `device` with `threads` threads.
+    /// Serves `runner`'s view over `device`.
     ///
     /// # Errors
     /// Where the kernel does not speak with us, or no thread starts.
@@ -74,7 +85,7 @@ impl Session {
         device: OwnedFd,
         runner: Runner,
         invalidations: &Arc<Invalidations>,
-        threads: usize,
+        loops: Loops,
         on_end: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let view = Arc::clone(&runner.view);
@@ -89,9 +100,10 @@ impl Session {
             .spawn(move || sender.run(&changes, &overrun))?;
         let ended = Arc::new(OnceLock::new());
         let done = Arc::clone(&ended);
-        let event_loop = Arc::new(EventLoop::new(device, Adapter::new(runner)));
+        let awake = Awake::of_machine(loops.awake);
+        let event_loop = Arc::new(EventLoop::new(device, Adapter::new(runner), awake));
         let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || {
-            let result = run(&event_loop, threads.max(THREADS_MIN));
+            let result = run(&event_loop, loops.threads.max(THREADS_MIN));
             view.detach();
             let _ = done.set(());
             on_end();

@@ -40,6 +40,7 @@ pub use lockfile::{DataLock, Holder, LockError};
 pub use records::{NewHome, Records};
 pub use store_records::StoreRecords;
 
+pub use crate::fuse::Loops;
 use crate::fuse::{Access, MountError, MountPoint};
 use crate::home::{Error, ErrorKind, Keep, Quota};
 use crate::view::{Directory, Form, Table};
@@ -93,8 +94,8 @@ pub struct NodeConfig {
     pub keep: Keep,
     /// Homes that nothing uses for so long are closed.
     pub idle_after: Duration,
-    /// Event loops per mount.
-    pub threads: usize,
+    /// How the requests of each mount are read.
+    pub loops: Loops,
     /// Whether other users may use the mount, where the daemon is not root's: needs
     /// `user_allow_other` in `/etc/fuse.conf`.
     pub allow_other: bool,
@@ -148,7 +149,7 @@ impl Node {
         let accounts = Accounts::of_system(uids);
         let homes = Arc::new(Homes::new(Arc::clone(&config.records), accounts, making));
         let table = Table::new(Arc::clone(&homes) as Arc<dyn Directory>);
-        let mounts = Arc::new(Mounts::new(Arc::clone(&table), config.threads));
+        let mounts = Arc::new(Mounts::new(Arc::clone(&table), config.loops));
         let socket = config.data_dir.join(SOCKET);
         let listener = server::listen(&socket).map_err(|e| io(&socket, e))?;
         let shown = show(&config, &homes, &table, &mounts).await?;

@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 
 use super::control::MountInfo;
 use crate::fuse::{
-    Access, Invalidations, MountError, MountPoint, Runner, Session, raise_read_ahead, unmount,
+    Access, Invalidations, Loops, MountError, MountPoint, Runner, Session, raise_read_ahead,
+    unmount,
 };
 use crate::view::{Form, Invalidate, Slot, Table, View};
 
@@ -31,7 +32,7 @@ struct Served {
 /// All mounts of a daemon, by path.
 pub struct Mounts {
     table: Arc<Table>,
-    threads: usize,
+    loops: Loops,
     served: Mutex<BTreeMap<PathBuf, Served>>,
     /// Told when a mount ends.
     pub ended: Arc<Notify>,
@@ -46,8 +47,8 @@ impl std::fmt::Debug for Mounts {
 impl Mounts {
     /// No mounts yet.
     #[must_use]
-    pub fn new(table: Arc<Table>, threads: usize) -> Self {
-        Self { table, threads, served: Mutex::default(), ended: Arc::default() }
+    pub fn new(table: Arc<Table>, loops: Loops) -> Self {
+        Self { table, loops, served: Mutex::default(), ended: Arc::default() }
     }
 
     /// Shows all homes at `point`.
@@ -90,11 +91,11 @@ impl Mounts {
         let invalidations = Arc::new(Invalidations::default());
         let view = Arc::new(view(Arc::clone(&invalidations) as Arc<dyn Invalidate>));
         let runner = Runner { view: Arc::clone(&view), runtime: Handle::current() };
-        let (ended, threads) = (Arc::clone(&self.ended), self.threads);
+        let (ended, loops) = (Arc::clone(&self.ended), self.loops);
         let path = point.path().to_owned();
         let start = move || {
             let device: OwnedFd = point.mount(access)?;
-            let started = Session::start(device, runner, &invalidations, threads, move || {
+            let started = Session::start(device, runner, &invalidations, loops, move || {
                 ended.notify_waiters();
             });
             started.map_err(|error| MountError::Io(point.path().to_owned(), error))
