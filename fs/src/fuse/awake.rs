@@ -114,6 +114,7 @@ fn latencies(states: &Path) -> Vec<i32> {
     states.flatten().filter_map(latency).collect()
 }
 
+/// As x86 says it; what says nothing is taken for metal.
 fn is_virtual() -> bool {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = text.lines().find(|line| line.starts_with("flags"));

@@ -196,6 +196,7 @@ struct InFlight {
     _room: Room,
     /// Dropped after all that librados writes to: it must outlive the request.
     link: Arc<Link>,
+    /// Dropped last: the end of the process waits for all of the above.
     _under_way: UnderWay,
 }
 
