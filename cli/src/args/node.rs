@@ -52,7 +52,7 @@ A configuration file, with every key and its default:
 
   [memory]
   data_cache  = \"40M\"             # contents kept for reading
-  table_cache = \"32M\"             # metadata blocks
+  table_cache = \"44M\"             # metadata
   dirty_max   = \"64M\"             # acknowledged, not yet stored; writers wait beyond it
   inodes_max  = \"20k\"             # inodes kept decoded
 

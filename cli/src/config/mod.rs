@@ -86,7 +86,7 @@ impl Settings {
             home_skeleton: PathBuf::from("/etc/skel"),
             snapshots_keep: Keep::default(),
             memory_data_cache: 40 << 20,
-            memory_table_cache: 32 << 20,
+            memory_table_cache: 44 << 20,
             memory_dirty_max: 64 << 20,
             memory_inodes_max: 20_000,
             timing_commit: Duration::from_secs(1),

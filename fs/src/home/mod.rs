@@ -92,7 +92,7 @@ use self::table::TableShared;
 pub struct Config {
     /// Decoded and raw data that is kept for reading.
     pub data_cache_bytes: u64,
-    /// Blocks and indexes of the tables.
+    /// Blocks and indexes of the tables, and rows that they were given lately.
     pub table_cache_bytes: u64,
     /// Acknowledged data that is not in the store yet, over all homes; writers wait beyond it.
     pub dirty_bytes_max: u64,
@@ -112,7 +112,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_cache_bytes: 40 << 20,
-            table_cache_bytes: 32 << 20,
+            table_cache_bytes: 44 << 20,
             dirty_bytes_max: 64 << 20,
             cached_inodes_max: 20_000,
             commit_interval: Duration::from_secs(1),

@@ -90,12 +90,12 @@ impl TableShared {
             let options = MokaCacheOptions { max_capacity, ..MokaCacheOptions::default() };
             Arc::new(MokaCache::new_with_opts(options))
         };
-        let (pieces, recent) = (bytes / 8, bytes / 8);
+        let part = bytes / 11;
         let cache = SplitCache::new()
-            .with_block_cache(Some(moka(bytes / 3 * 2 - pieces - recent)))
-            .with_meta_cache(Some(moka(bytes / 3)))
+            .with_block_cache(Some(moka(part * 3)))
+            .with_meta_cache(Some(moka(part * 3)))
             .build();
-        let (pieces, recent) = (Pieces::new(pieces), Arc::new(Recent::new(recent)));
+        let (pieces, recent) = (Pieces::new(part), Arc::new(Recent::new(part * 4)));
         let (cache, memtables) = (Arc::new(cache), Memtables::new(MEMTABLES_BYTES_MAX));
         let (next, purging) = (AtomicU64::new(1), Arc::new(Semaphore::new(1)));
         Self { cache, pieces, recent, memtables, clock, next, purging }

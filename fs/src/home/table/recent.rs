@@ -69,6 +69,9 @@ impl Recent {
     pub fn put(&self, table: u64, changes: &[Change]) {
         let mut generations = self.generations.lock();
         for (key, value) in changes.iter().filter(|(key, _)| is_kept(key)) {
+            if value.is_none() && is_never_used_again(key) {
+                continue;
+            }
             if generations.young_bytes >= self.bytes_max {
                 generations.old = std::mem::take(&mut generations.young);
                 generations.young_bytes = 0;
@@ -99,6 +102,11 @@ fn is_kept(key: &[u8]) -> bool {
     matches!(key.first(), Some(&(key::CHUNK | key::HASH | key::SEGMENT)))
 }
 
+/// Chunks and segments have names of their own: nobody asks for one that is gone.
+fn is_never_used_again(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(key::CHUNK | key::SEGMENT)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,20 +118,22 @@ mod tests {
     #[test]
     fn what_a_table_was_given_is_known_for_that_table_until_it_is_taken_out() {
         let recent = Recent::new(1 << 20);
-        let rows = [row("C1", Some("one")), row("C2", None), row("I3", Some("three"))];
+        let gone = row("C4", None);
+        let rows = [row("C1", Some("one")), row("H2", None), row("I3", Some("three")), gone];
         recent.put(1, &rows);
         assert_eq!(recent.get(1, b"C1"), Some(Some("one".into())));
-        assert_eq!(recent.get(1, b"C2"), Some(None));
+        assert_eq!(recent.get(1, b"H2"), Some(None));
+        assert_eq!(recent.get(1, b"C4"), None, "its name is not used again");
         assert_eq!(recent.get(1, b"I3"), None, "of inodes there are better copies");
         assert_eq!(recent.get(2, b"C1"), None, "another table's");
         recent.remove(1, &rows);
-        assert_eq!((recent.get(1, b"C1"), recent.get(1, b"C2")), (None, None));
+        assert_eq!((recent.get(1, b"C1"), recent.get(1, b"H2")), (None, None));
     }
 
     #[test]
     fn old_rows_go_and_none_comes_back_after_it_was_taken_out() {
         let recent = Recent::new(64 * ROW_BYTES as u64);
-        let name = |n: usize| format!("C{n:03}");
+        let name = |n: usize| format!("H{n:03}");
         let all: Vec<_> = (0..200).map(|n| row(&name(n), None)).collect();
         recent.put(1, &all);
         let known = || (0..200).filter(|n| recent.get(1, name(*n).as_bytes()).is_some()).count();
