@@ -23,15 +23,15 @@ use super::reserve::Reserve;
 use super::spares::Spares;
 use crate::error::StoreError;
 use parking_lot::{Mutex, MutexGuard};
-use rustix::fs::IFlags;
+use rustix::fs::{AtFlags, CWD, IFlags, StatxFlags};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 const FORMAT: &str = "yadokari file store 2\n";
 /// Without journals: everything else is the same. A release that does not know them would not
@@ -63,11 +63,19 @@ pub(super) struct Root {
 
 /// Which directory of a name it is: inode numbers come again, with another time of birth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Made(u64, Option<SystemTime>);
+struct Made(u64, Option<(i64, u32)>);
 
 impl Made {
-    fn of(metadata: &fs::Metadata) -> Made {
-        Made(metadata.ino(), metadata.created().ok())
+    /// Of an open directory, or with `name` of the one that has this name.
+    ///
+    /// Nothing is asked about the last change. Who asks makes the kernel tell the next change of
+    /// any file apart, to the nanosecond, and then each sync of the journal writes its inode too.
+    fn of(directory: impl AsFd, name: &Path) -> io::Result<Made> {
+        let (flags, asked) = (AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::BTIME);
+        let found = rustix::fs::statx(directory, name, flags, asked)?;
+        let has_birth = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let birth = (found.stx_btime.tv_sec, found.stx_btime.tv_nsec);
+        Ok(Made(found.stx_ino, has_birth.then_some(birth)))
     }
 }
 
@@ -200,7 +208,7 @@ impl Root {
                 file => file?,
             };
             file.sync_all()?;
-            let made = Made::of(&file.metadata()?);
+            let made = Made::of(&file, Path::new(""))?;
             if self.durable.lock().get(at) == Some(&made) {
                 break;
             }
@@ -221,7 +229,7 @@ impl Root {
     /// True when the names in a directory are durable once they are synced.
     pub(super) fn is_durable(&self, directory: &Path) -> bool {
         let known = self.durable.lock().get(directory).copied();
-        known.is_some() && fs::metadata(directory).map(|now| Made::of(&now)).ok() == known
+        known.is_some() && Made::of(CWD, directory).ok() == known
     }
 
     /// Removes directories that hold nothing, from this one up to the root.
