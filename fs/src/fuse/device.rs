@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,7 +29,10 @@ pub enum Received {
 
 /// An open `/dev/fuse` that is mounted. Reading never waits.
 #[derive(Debug)]
-pub struct Device(OwnedFd);
+pub struct Device {
+    fd: OwnedFd,
+    done: AtomicU64,
+}
 
 impl Device {
     /// Takes the connection over.
@@ -38,7 +42,7 @@ impl Device {
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let flags = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
-        Ok(Self(fd))
+        Ok(Self { fd, done: AtomicU64::new(0) })
     }
 
     /// Reads one request into the spare room of `buffer`, which must hold the largest.
@@ -47,7 +51,7 @@ impl Device {
     /// Those of the system, other than that a request was taken back meanwhile.
     pub fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Received> {
         buffer.clear();
-        match rustix::io::read(&self.0, rustix::buffer::spare_capacity(buffer)) {
+        match rustix::io::read(&self.fd, rustix::buffer::spare_capacity(buffer)) {
             Ok(_) => Ok(Received::Request),
             // A request that its caller gave up is told as ENOENT.
             Err(Errno::AGAIN | Errno::INTR | Errno::NOENT) => Ok(Received::Nothing),
@@ -75,13 +79,23 @@ impl Device {
     }
 
     fn poll(&self, time: Option<&Timespec>) -> io::Result<bool> {
-        let mut events = [PollFd::new(&self.0, PollFlags::IN)];
+        let mut events = [PollFd::new(&self.fd, PollFlags::IN)];
         match poll(&mut events, time) {
             Ok(ready) => Ok(ready > 0),
             // Whoever waits looks again.
             Err(Errno::INTR) => Ok(true),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// How many requests were answered, or needed no answer.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// One more is done.
+    pub fn note_done(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sends an answer, or with `unique` 0 a notification, made of `pieces`.
@@ -99,7 +113,7 @@ impl Device {
         parts.push(IoSlice::new(header.as_bytes()));
         parts.extend(pieces.iter().map(|piece| IoSlice::new(piece)));
         // The kernel takes all of it or nothing.
-        rustix::io::writev(&self.0, &parts)?;
+        rustix::io::writev(&self.fd, &parts)?;
         Ok(())
     }
 }

@@ -3,7 +3,8 @@
 //! A round trip between a program and the daemon costs two wake-ups where both sleep. So the
 //! leader looks for the next request for some microseconds before it sleeps, as long as requests
 //! came that fast lately, and nobody else is woken for what is answered from memory at once. For
-//! what takes longer (much data, a listing, an fsync) it first hands the lead to another thread.
+//! what takes longer (much data, a listing) it first hands the lead to another thread. Where an
+//! answer is still worked on (an fsync), nobody looks: that would keep a processor from the work.
 //!
 //! What always holds: where a request waits and a thread is free, somebody reads it
 //! (`a_leader_that_is_stuck_is_relieved`). One of the waiting threads watches the leader; where
@@ -128,7 +129,11 @@ impl<S: Serve> EventLoop<S> {
             if self.watcher_sleeps.load(Ordering::SeqCst) {
                 self.wake_watcher();
             }
+            let done = self.device.done();
             self.serve(&header, buffer);
+            if self.device.done() == done {
+                self.leave_processor();
+            }
             let (seq, relaxed) = (Ordering::SeqCst, Ordering::Relaxed);
             if self.steps.compare_exchange(serving, serving + 1, seq, relaxed).is_err() {
                 // It was relieved.
@@ -239,7 +244,14 @@ impl<S: Serve> EventLoop<S> {
         self.steps.compare_exchange(seen, seen + 1, seq, relaxed).is_ok()
     }
 
+    /// Somebody else works on what was asked for: who waits now looks for nothing on their
+    /// processor.
+    fn leave_processor(&self) {
+        self.busy.store(false, Ordering::Relaxed);
+    }
+
     fn hand_over(&self) {
+        self.leave_processor();
         self.lead.lock().taken = false;
         self.vacant.notify_one();
     }
@@ -253,7 +265,7 @@ impl<S: Serve> EventLoop<S> {
 /// Whether serving a request may keep its thread for long enough that others should not wait.
 fn takes_long(header: &InHeader, request: &[u8]) -> bool {
     match header.opcode {
-        op::FSYNC | op::FSYNCDIR | op::READDIR | op::READDIRPLUS | op::COPY_FILE_RANGE => true,
+        op::READDIR | op::READDIRPLUS | op::COPY_FILE_RANGE => true,
         op::READ => ReadIn::read_from_prefix(&request[size_of::<InHeader>()..])
             .is_ok_and(|(arg, _)| arg.size > SHORT_BYTES_MAX),
         _ => header.len > SHORT_BYTES_MAX,
@@ -277,15 +289,27 @@ mod tests {
         go_on: mpsc::Sender<()>,
     }
 
-    /// Answers everything; a request for inode 1 not before it is told to.
-    struct Blocking(Mutex<mpsc::Receiver<()>>);
+    /// Answers everything; a request for inode 1 not before it is told to, one for [`LATER`] then
+    /// too, but from another thread.
+    struct Blocking(Arc<Mutex<mpsc::Receiver<()>>>);
+
+    const LATER: u64 = 1000;
 
     impl Serve for Blocking {
         fn serve(&self, mut call: Call<'_>) {
             if call.number() == 1 {
                 let _ = self.0.lock().recv();
             }
-            call.reply().ok();
+            let reply = call.reply();
+            if call.number() == LATER {
+                let told = Arc::clone(&self.0);
+                std::thread::spawn(move || {
+                    let _ = told.lock().recv();
+                    reply.ok();
+                });
+            } else {
+                reply.ok();
+            }
         }
     }
 
@@ -300,7 +324,8 @@ mod tests {
                     .unwrap();
             let (go_on, waits) = mpsc::channel();
             let device = Arc::new(Device::new(device).unwrap());
-            let event_loop = Arc::new(EventLoop::new(device, Blocking(Mutex::new(waits)), awake));
+            let event_loop =
+                Arc::new(EventLoop::new(device, Blocking(Arc::new(Mutex::new(waits))), awake));
             let threads = (0..threads).map(|_| {
                 let event_loop = Arc::clone(&event_loop);
                 std::thread::spawn(move || event_loop.run())
@@ -357,6 +382,26 @@ mod tests {
     }
 
     #[test]
+    fn nobody_looks_for_the_next_request_while_an_answer_is_worked_on() {
+        let kernel = Kernel::with_threads(1);
+        let is_busy = || kernel.event_loop.busy.load(Ordering::Relaxed);
+        for unique in 2.. {
+            kernel.ask(op::GETATTR, unique, 2);
+            assert_eq!(kernel.answered(), unique);
+            if is_busy() {
+                break;
+            }
+        }
+        kernel.ask(op::FSYNC, 1, LATER);
+        while is_busy() {
+            std::thread::yield_now();
+        }
+        kernel.go_on.send(()).unwrap();
+        assert_eq!(kernel.answered(), 1);
+        kernel.unmount();
+    }
+
+    #[test]
     fn a_leader_that_is_stuck_is_relieved() {
         let kernel = Kernel::with_threads(2);
         kernel.ask(op::GETATTR, 1, 1);
@@ -399,7 +444,7 @@ mod tests {
     #[test]
     fn a_request_that_takes_long_lets_others_be_served() {
         let kernel = Kernel::with_threads(2);
-        kernel.ask(op::FSYNC, 1, 1);
+        kernel.ask(op::READDIR, 1, 1);
         for unique in 2..100 {
             kernel.ask(op::GETATTR, unique, unique);
             assert_eq!(kernel.answered(), unique);
@@ -412,8 +457,8 @@ mod tests {
     #[test]
     fn where_all_threads_are_stuck_the_first_that_is_not_goes_on() {
         let kernel = Kernel::with_threads(2);
-        kernel.ask(op::FSYNC, 1, 1);
-        kernel.ask(op::FSYNC, 2, 1);
+        kernel.ask(op::READDIR, 1, 1);
+        kernel.ask(op::READDIR, 2, 1);
         kernel.ask(op::GETATTR, 3, 3);
         kernel.go_on.send(()).unwrap();
         let first = kernel.answered();

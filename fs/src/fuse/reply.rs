@@ -32,12 +32,14 @@ impl Reply {
 
     fn send(mut self, error: i32, pieces: &[&[u8]]) {
         self.sent = true;
+        self.device.note_done();
         log(self.device.send(self.unique, error, pieces));
     }
 
     /// Nothing is to be said: a request that the kernel waits for no answer to.
     pub fn none(mut self) {
         self.sent = true;
+        self.device.note_done();
     }
 
     /// It failed.
