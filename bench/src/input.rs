@@ -124,6 +124,23 @@ pub fn toolchain() -> Result<PathBuf> {
     })
 }
 
+/// Has a file, or all below a directory, in the page cache: whoever comes after caches were
+/// dropped shall not wait for the disk of the inputs.
+///
+/// # Errors
+/// Reading.
+pub fn at_hand(path: &Path) -> Result<()> {
+    let path = path.display();
+    process::sh(&format!("find '{path}' -type f -exec cat {{}} + > /dev/null")).map(drop)
+}
+
+/// Takes memory and gives it back. A virtual machine may have left what is free to its host: to
+/// have it back costs up to 7 us a page, which the first who asks would pay.
+pub fn memory_at_hand(bytes: u64) {
+    let pages = vec![1u8; usize::try_from(bytes).unwrap_or(0)];
+    drop(std::hint::black_box(pages));
+}
+
 /// A file of random bytes in memory, so that reading it costs nothing that is measured.
 ///
 /// # Errors

@@ -22,6 +22,14 @@ use std::time::{Duration, Instant};
 
 /// The ceph.conf of a cluster that is already there, with the pools `data` and `meta`.
 pub const CONF_ENV: &str = "YADOKARI_TEST_CEPH_CONF";
+/// Has the allocator of the C library, or tcmalloc, keep what was freed.
+const KEEPS_MEMORY: [(&str, &str); 5] = [
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_MAX_", "0"),
+    ("MALLOC_TRIM_THRESHOLD_", "1000000000000"),
+    ("MALLOC_TOP_PAD_", "67108864"),
+    ("TCMALLOC_RELEASE_RATE", "0"),
+];
 /// A busy machine starts a cluster in well under this.
 const READY_MAX: Duration = Duration::from_secs(120);
 
@@ -35,12 +43,15 @@ pub struct Options {
     pub address: String,
     /// Lines for the [global] section, as `osd max object size = 4194304`.
     pub settings: Vec<String>,
+    /// OSDs that keep data in memory return none to the system, so that what is written does not
+    /// wait for pages, as it does not where data is kept on disks.
+    pub keeps_memory: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let address = "127.0.0.1".to_owned();
-        Options { osds: 1, bluestore: false, address, settings: Vec::new() }
+        Options { osds: 1, bluestore: false, address, settings: Vec::new(), keeps_memory: false }
     }
 }
 
@@ -64,6 +75,7 @@ pub struct Ceph {
     mgr: Mutex<Option<Daemon>>,
     mds: Mutex<Option<Daemon>>,
     osds: Mutex<Vec<Option<Daemon>>>,
+    keeps_memory: bool,
 }
 
 impl Ceph {
@@ -89,6 +101,7 @@ impl Ceph {
             mgr: Mutex::new(None),
             mds: Mutex::new(None),
             osds: Mutex::new(uuids.iter().map(|_| None).collect()),
+            keeps_memory: options.keeps_memory,
         };
         ceph.start_mon()?;
         let new: Vec<String> = uuids.iter().map(|uuid| format!("osd new {uuid}")).collect();
@@ -217,7 +230,11 @@ impl Ceph {
     }
 
     pub fn start_osd(&self, id: usize) -> Result<()> {
-        let osd = self.daemon("ceph-osd", &id.to_string())?;
+        let mut command = self.daemon_command("ceph-osd", &id.to_string());
+        if self.keeps_memory {
+            command.envs(KEEPS_MEMORY);
+        }
+        let osd = self.spawn(command, "ceph-osd", &id.to_string())?;
         self.osds.lock().expect("no panic")[id] = Some(osd);
         Ok(())
     }
@@ -280,8 +297,16 @@ impl Ceph {
     }
 
     fn daemon(&self, program: &str, id: &str) -> Result<Daemon> {
+        self.spawn(self.daemon_command(program, id), program, id)
+    }
+
+    fn daemon_command(&self, program: &str, id: &str) -> Command {
         let mut command = self.command(program);
         command.args(["-f", "-i", id]);
+        command
+    }
+
+    fn spawn(&self, command: Command, program: &str, id: &str) -> Result<Daemon> {
         let log = self.scratch.path().join("log").join(format!("{program}.{id}.out"));
         process::spawn(command, &log)
     }

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use yadokari_tests::{podman, process};
 
 use super::Workload;
+use crate::input;
 use crate::place::{Place, Took};
 use crate::size::Size;
 
@@ -47,6 +48,7 @@ fn run(place: &mut Place<'_>, size: Size) -> Result<()> {
 
 fn build(place: &mut Place<'_>, driver: &str, size: Size) -> Result<()> {
     let base = podman::base()?;
+    input::at_hand(&base)?;
     let file = CONTAINERFILE.replace("FILES", size.of("3000", "1000", "20"));
     place.sh(&format!(
         "mkdir -p .config/containers context

@@ -18,6 +18,7 @@ pub const WORKLOAD: Workload = Workload {
 
 fn run(place: &mut Place<'_>, size: Size) -> Result<()> {
     let repository = input::repository(size)?;
+    input::at_hand(&repository)?;
     place.sh("git config --global safe.directory '*'")?;
     let clone = format!("git clone -q file://{} clone", repository.display());
     place.time("git clone", &clone)?;

@@ -26,11 +26,14 @@ fn run(place: &mut Place<'_>, size: Size) -> Result<()> {
     let dd = |bs: &str, to: &str| {
         format!("dd if={} of={to} bs={bs} conv=fdatasync status=none", source.display())
     };
+    let memory_at_hand = || input::memory_at_hand(size.large_bytes() * 2);
+    memory_at_hand();
     place.time("write", &dd("1M", "large"))?;
     place.drop_caches()?;
     place.time("read, cache dropped", "dd if=large of=/dev/null bs=1M status=none")?;
     place.time("read, warm", "dd if=large of=/dev/null bs=1M status=none")?;
     place.cold()?;
+    memory_at_hand();
     place.time("read, cold", "dd if=large of=/dev/null bs=1M status=none")?;
     if size != Size::Quick {
         place.sh("cp large large2; cp large large3")?;
@@ -42,6 +45,7 @@ fn run(place: &mut Place<'_>, size: Size) -> Result<()> {
         }
         place.sh("rm large2 large3")?;
         for (block, name) in BLOCKS {
+            memory_at_hand();
             place.time_with(name, "rm large", &dd(block, "large"))?;
         }
     }

@@ -18,6 +18,7 @@ pub const WORKLOAD: Workload = Workload {
 
 fn run(place: &mut Place<'_>, size: Size) -> Result<()> {
     let wheels = input::wheels()?;
+    input::at_hand(&wheels)?;
     let pip = size.of("", "", " --no-compile");
     place.time_with(
         "pip install numpy",

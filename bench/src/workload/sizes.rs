@@ -38,6 +38,7 @@ pub fn size_label(bytes: u64) -> String {
 fn run(place: &mut Place<'_>, size: Size) -> Result<()> {
     for &bytes in bytes(size) {
         let source = input::random(bytes)?;
+        input::memory_at_hand((bytes * 2).max(64 << 20));
         let label = size_label(bytes);
         // Small files are written several times, so that starting dd is not what is measured.
         let times = (20_000_000 / bytes).clamp(1, 20);

@@ -24,6 +24,7 @@ const TAR: &str = "{ tar -cf - src || [ $? = 1 ]; } | cat > /dev/null";
 
 fn run(place: &mut Place<'_>, size: Size) -> Result<()> {
     let sources = input::sources(size)?;
+    input::at_hand(&sources)?;
     place.time("untar", &format!("tar -xf {}", sources.display()))?;
     place.settle()?;
     place.sh(&format!("{FIND}; {TAR}"))?;
