@@ -6,7 +6,7 @@ mod floor;
 mod foreign;
 mod juicefs;
 mod local;
-mod ours;
+pub mod ours;
 
 use std::path::Path;
 

@@ -1,10 +1,13 @@
 //! Rootless Podman: a base is imported, an image built in six steps, one command run; with
 //! overlay where the home carries it, with vfs where that is what users get today.
 
+use std::os::unix::fs::PermissionsExt;
+
 use anyhow::{Context, Result};
 use yadokari_tests::{podman, process};
 
 use super::Workload;
+use crate::contender::ours;
 use crate::input;
 use crate::place::{Place, Took};
 use crate::size::Size;
@@ -50,11 +53,8 @@ fn build(place: &mut Place<'_>, driver: &str, size: Size) -> Result<()> {
     let base = podman::base()?;
     input::at_hand(&base)?;
     let file = CONTAINERFILE.replace("FILES", size.of("3000", "1000", "20"));
-    place.sh(&format!(
-        "mkdir -p .config/containers context
-         printf '[storage]\\ndriver = \"{driver}\"\\n' > .config/containers/storage.conf
-         cat > context/Containerfile <<'END'\n{file}\nEND"
-    ))?;
+    set_up(place, driver)?;
+    place.sh(&format!("mkdir context; cat > context/Containerfile <<'END'\n{file}\nEND"))?;
     let [import, six, one] = match driver {
         "vfs" => ["import, vfs", "six-step build, vfs", "run, vfs"],
         _ => ["import", "six-step build", "run"],
@@ -71,6 +71,23 @@ fn build(place: &mut Place<'_>, driver: &str, size: Size) -> Result<()> {
         }
     }
     clean(place)
+}
+
+/// As users have it: overlay set up by `yadokari setup podman`, on every file system.
+fn set_up(place: &mut Place<'_>, driver: &str) -> Result<()> {
+    if driver != "overlay" {
+        let conf = ".config/containers/storage.conf";
+        let text = format!("[storage]\\ndriver = \"{driver}\"\\n");
+        place.sh(&format!("mkdir -p .config/containers; printf '{text}' > {conf}"))?;
+        return Ok(());
+    }
+    // Where users can reach it, wherever it was built.
+    let dir = tempfile::Builder::new().prefix("yadokari-").tempdir()?;
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
+    let program = dir.path().join("yadokari");
+    std::fs::copy(ours::program(), &program)?;
+    place.sh(&format!("{} setup podman > /dev/null", program.display()))?;
+    Ok(())
 }
 
 /// Everything of the user's containers goes, inside of the home and outside.

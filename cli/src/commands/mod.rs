@@ -14,7 +14,7 @@ use yadokari_fs::view::Form;
 use crate::args::{Cli, Command, GatewayArgs, Global, ServeArgs, SetupCommand};
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
-use crate::setup::{podman, registries};
+use crate::setup::{podman, registries, volatile};
 use crate::{doctor, gateway, image, instance, output, serve};
 
 /// Runs one command.
@@ -56,6 +56,7 @@ pub fn run(command: Command, global: &Global, settings: Settings) -> anyhow::Res
             let configured = || settings.gateway.addresses().0.first().copied();
             let at = arguments.registry.or(running).or_else(configured);
             let mut outcome = podman::run(&home, system, dry_run)?;
+            outcome.volatile = volatile::set(&home, system, dry_run)?;
             if let Some(at) = at {
                 let (home, data) = (&home, &settings.data);
                 outcome.registry = podman::name_registry(home, system, dry_run, data, at)?;

@@ -23,10 +23,7 @@ pub fn podman(_subject: &Subject) -> Finding {
         }
         Err(why) => return Finding::warn(check, why, "run `podman info` and mend what it says"),
     };
-    let mut numbers =
-        said.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version < PODMAN_MIN {
+    if run::version(&said) < PODMAN_MIN {
         return Finding::warn(check, said, "install Podman 3.4 or newer");
     }
     Finding::ok(check, said)

@@ -20,8 +20,7 @@ const FREE_BYTES_MIN: u64 = 1 << 30;
 /// Is the kernel new enough?
 pub fn kernel() -> Finding {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let version = run::version(&release);
     let namespaces = read_number("/proc/sys/user/max_user_namespaces").unwrap_or(0);
     let unprivileged = read_number("/proc/sys/kernel/unprivileged_userns_clone").unwrap_or(1);
     if version < KERNEL_MIN {

@@ -7,7 +7,7 @@ mod containers;
 mod fuse;
 mod machine;
 mod overlay;
-mod run;
+pub mod run;
 mod store;
 mod users;
 

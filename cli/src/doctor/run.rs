@@ -18,6 +18,13 @@ pub struct Said {
     pub err: String,
 }
 
+/// The first two numbers in what a program says of its version.
+pub fn version(said: &str) -> (u32, u32) {
+    let mut numbers =
+        said.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Runs `program`; an error is a sentence that says why it could not be asked.
 pub fn ask(program: &str, arguments: &[&str]) -> Result<Said, String> {
     let mut child = Command::new(program)

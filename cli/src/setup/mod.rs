@@ -3,3 +3,4 @@
 pub mod podman;
 pub mod registries;
 pub mod storage;
+pub mod volatile;

@@ -8,6 +8,7 @@ use anyhow::Context;
 use serde::Serialize;
 use toml_edit::{DocumentMut, Item};
 
+use super::volatile::{self, Answer};
 use super::{registries, storage};
 use crate::exit::Failure;
 
@@ -22,6 +23,8 @@ pub struct Outcome {
     pub written: bool,
     /// The entry of this machine's registry.
     pub registry: Option<Entry>,
+    /// What lets builds be volatile, where Podman does not find out by itself.
+    pub volatile: Option<Answer>,
 }
 
 /// An entry in registries.conf.d.
@@ -92,7 +95,7 @@ pub fn run(home: &Path, system: bool, dry_run: bool) -> anyhow::Result<Outcome> 
     if written {
         write(&file, &doc.to_string()).with_context(|| format!("writing {}", file.display()))?;
     }
-    Ok(Outcome { file, changes, written, registry: None })
+    Ok(Outcome { file, changes, written, registry: None, volatile: None })
 }
 
 /// The outcome for people.
@@ -106,6 +109,9 @@ pub fn show(outcome: &Outcome) -> String {
             (false, false) => "would be written",
         };
         out.push_str(&format!("{file}: {verb}, for podman push {at}/$USER/…\n"));
+    }
+    if let Some(answer) = &outcome.volatile {
+        out.push_str(&volatile::show(answer));
     }
     out
 }
