@@ -9,6 +9,7 @@ mod gateway;
 mod image;
 mod instance;
 mod output;
+mod program;
 mod serve;
 mod setup;
 mod size;

@@ -106,7 +106,7 @@ impl Ceph {
         ceph.start_mon()?;
         let new: Vec<String> = uuids.iter().map(|uuid| format!("osd new {uuid}")).collect();
         ceph.script(&new)?;
-        *ceph.mgr.lock().expect("no panic") = Some(ceph.daemon("ceph-mgr", "x")?);
+        *ceph.mgr.lock().expect("no panic") = Some(ceph.daemon("ceph-mgr", "x", &[])?);
         for (id, uuid) in uuids.iter().enumerate() {
             let id = id.to_string();
             ceph.run("ceph-osd", &["-i", &id, "--mkfs", "--osd-uuid", uuid])?;
@@ -154,7 +154,7 @@ impl Ceph {
             "osd pool create fs_data 8",
             "fs new fs fs_meta fs_data",
         ])?;
-        *self.mds.lock().expect("no panic") = Some(self.daemon("ceph-mds", "a")?);
+        *self.mds.lock().expect("no panic") = Some(self.daemon("ceph-mds", "a", &[])?);
         let deadline = Instant::now() + READY_MAX;
         while !self.ceph(&["mds", "stat"])?.contains("up:active") {
             if Instant::now() > deadline {
@@ -221,7 +221,7 @@ impl Ceph {
     }
 
     pub fn start_mon(&self) -> Result<()> {
-        *self.mon.lock().expect("no panic") = Some(self.daemon("ceph-mon", "a")?);
+        *self.mon.lock().expect("no panic") = Some(self.daemon("ceph-mon", "a", &[])?);
         Ok(())
     }
 
@@ -230,11 +230,8 @@ impl Ceph {
     }
 
     pub fn start_osd(&self, id: usize) -> Result<()> {
-        let mut command = self.daemon_command("ceph-osd", &id.to_string());
-        if self.keeps_memory {
-            command.envs(KEEPS_MEMORY);
-        }
-        let osd = self.spawn(command, "ceph-osd", &id.to_string())?;
+        let environment = if self.keeps_memory { &KEEPS_MEMORY[..] } else { &[] };
+        let osd = self.daemon("ceph-osd", &id.to_string(), environment)?;
         self.osds.lock().expect("no panic")[id] = Some(osd);
         Ok(())
     }
@@ -296,17 +293,9 @@ impl Ceph {
         process::output(command)
     }
 
-    fn daemon(&self, program: &str, id: &str) -> Result<Daemon> {
-        self.spawn(self.daemon_command(program, id), program, id)
-    }
-
-    fn daemon_command(&self, program: &str, id: &str) -> Command {
+    fn daemon(&self, program: &str, id: &str, environment: &[(&str, &str)]) -> Result<Daemon> {
         let mut command = self.command(program);
-        command.args(["-f", "-i", id]);
-        command
-    }
-
-    fn spawn(&self, command: Command, program: &str, id: &str) -> Result<Daemon> {
+        command.args(["-f", "-i", id]).envs(environment.iter().copied());
         let log = self.scratch.path().join("log").join(format!("{program}.{id}.out"));
         process::spawn(command, &log)
     }

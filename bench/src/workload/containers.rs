@@ -54,7 +54,7 @@ fn build(place: &mut Place<'_>, driver: &str, size: Size) -> Result<()> {
     input::at_hand(&base)?;
     let file = CONTAINERFILE.replace("FILES", size.of("3000", "1000", "20"));
     set_up(place, driver)?;
-    place.sh(&format!("mkdir context; cat > context/Containerfile <<'END'\n{file}\nEND"))?;
+    place.sh(&format!("mkdir -p context; cat > context/Containerfile <<'END'\n{file}\nEND"))?;
     let [import, six, one] = match driver {
         "vfs" => ["import, vfs", "six-step build, vfs", "run, vfs"],
         _ => ["import", "six-step build", "run"],

@@ -31,8 +31,8 @@ without TLS and without login:
 
 Podman before 4.6 does not find out that the overlays of a build in a home can be `volatile`, and
 has the kernel sync each file that a build copies. For such a Podman this puts the answer where it
-keeps it, in the user's run directory, until the user's last logout; with --system a script in
-/etc/profile.d does it at each login.
+keeps it, in its run directory (asking `podman info` where that is), until the user's last logout;
+with --system a script in /etc/profile.d does it at each login.
 
 Storage that Podman filled with another driver would be out of reach afterwards, so this refuses
 when there is any, and says how to save it.

@@ -56,11 +56,11 @@ pub fn run(command: Command, global: &Global, settings: Settings) -> anyhow::Res
             let configured = || settings.gateway.addresses().0.first().copied();
             let at = arguments.registry.or(running).or_else(configured);
             let mut outcome = podman::run(&home, system, dry_run)?;
-            outcome.volatile = volatile::set(&home, system, dry_run)?;
             if let Some(at) = at {
                 let (home, data) = (&home, &settings.data);
                 outcome.registry = podman::name_registry(home, system, dry_run, data, at)?;
             }
+            outcome.volatile = volatile::set(system, dry_run);
             output::print(arguments.output, &outcome, podman::show)?;
             Ok(Exit::Done)
         }

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{Finding, Subject, run};
+use super::{Finding, Subject};
+use crate::program;
 use crate::setup::storage::{self, Driver};
 
 /// Native overlay without root, since this version.
@@ -13,17 +14,17 @@ const PODMAN_MIN: (u32, u32) = (3, 4);
 /// Is Podman there?
 pub fn podman(_subject: &Subject) -> Finding {
     let check = "podman";
-    if run::find("podman").is_none() {
+    if program::find("podman").is_none() {
         return Finding::warn(check, "not installed", "install the packages podman and uidmap");
     }
-    let said = match run::ask("podman", &["--version"]) {
+    let said = match program::ask("podman", &["--version"]) {
         Ok(said) if said.success => said.out,
         Ok(said) => {
             return Finding::warn(check, said.err, "run `podman info` and mend what it says");
         }
         Err(why) => return Finding::warn(check, why, "run `podman info` and mend what it says"),
     };
-    if run::version(&said) < PODMAN_MIN {
+    if program::version(&said) < PODMAN_MIN {
         return Finding::warn(check, said, "install Podman 3.4 or newer");
     }
     Finding::ok(check, said)
@@ -55,7 +56,7 @@ pub fn driver(subject: &Subject) -> Finding {
 /// Does the runtime work with this cgroup layout?
 pub fn runtime(subject: &Subject) -> Finding {
     let check = "container runtime";
-    let (crun, runc) = (run::find("crun").is_some(), run::find("runc").is_some());
+    let (crun, runc) = (program::find("crun").is_some(), program::find("runc").is_some());
     if !crun && !runc {
         return Finding::warn(check, "neither crun nor runc", "install the package crun");
     }
@@ -88,7 +89,7 @@ pub fn runtime(subject: &Subject) -> Finding {
 /// Can containers of users reach the network?
 pub fn network() -> Finding {
     let check = "container network";
-    if run::find("slirp4netns").is_none() && run::find("pasta").is_none() {
+    if program::find("slirp4netns").is_none() && program::find("pasta").is_none() {
         let remedy = "install the package slirp4netns";
         return Finding::warn(check, "neither slirp4netns nor pasta: use --network=none", remedy);
     }

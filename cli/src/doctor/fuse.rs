@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use super::{Finding, Subject, run};
+use super::{Finding, Subject};
+use crate::program;
 
 const DEVICE: &str = "/dev/fuse";
 
@@ -33,7 +34,7 @@ pub fn device(subject: &Subject) -> Finding {
 pub fn fusermount(subject: &Subject) -> Finding {
     let check = "fusermount3";
     let install = "install the package fuse3";
-    let Some(file) = run::find("fusermount3") else {
+    let Some(file) = program::find("fusermount3") else {
         let detail = "not installed: users cannot mount";
         return if subject.is_root() {
             Finding::warn(check, detail, install)

@@ -3,11 +3,12 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Finding, Subject, run};
+use super::{Finding, Subject};
+use crate::program;
 use crate::size::{show_bytes, show_count};
 
 /// Overlay mounts in a user namespace with `user.*` marks, since this kernel.
-const KERNEL_FOR_NATIVE_OVERLAY: (u32, u32) = (5, 13);
+pub const KERNEL_FOR_NATIVE_OVERLAY: (u32, u32) = (5, 13);
 /// RENAME_WHITEOUT over FUSE, max_pages and what else the mount asks for, since this kernel.
 const KERNEL_MIN: (u32, u32) = (5, 4);
 /// Kernel that answers statx, killpriv v2 and no-opendir the way the fast paths use them.
@@ -20,7 +21,7 @@ const FREE_BYTES_MIN: u64 = 1 << 30;
 /// Is the kernel new enough?
 pub fn kernel() -> Finding {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let version = run::version(&release);
+    let version = program::version(&release);
     let namespaces = read_number("/proc/sys/user/max_user_namespaces").unwrap_or(0);
     let unprivileged = read_number("/proc/sys/kernel/unprivileged_userns_clone").unwrap_or(1);
     if version < KERNEL_MIN {
@@ -46,7 +47,7 @@ pub fn clock() -> Finding {
         let remedy = "set the clock, and install chrony or enable systemd-timesyncd";
         return Finding::fail("clock", "the clock was never set", remedy);
     }
-    let synchronized = run::ask("timedatectl", &["show", "-p", "NTPSynchronized", "--value"]);
+    let synchronized = program::ask("timedatectl", &["show", "-p", "NTPSynchronized", "--value"]);
     match synchronized {
         Ok(said) if said.success && said.out == "yes" => Finding::ok("clock", "synchronized"),
         Ok(said) if said.success && said.out == "no" => Finding::warn(

@@ -7,7 +7,6 @@ mod containers;
 mod fuse;
 mod machine;
 mod overlay;
-pub mod run;
 mod store;
 mod users;
 
@@ -15,6 +14,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use self::machine::KERNEL_FOR_NATIVE_OVERLAY;
 use crate::config::Settings;
 
 /// How a check ended.

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Subject, run};
+use super::{Finding, Subject};
+use crate::program;
 
 /// What runs inside the namespace: `$1` is the scratch directory.
 const SCRIPT: &str = "set -e; cd \"$1\"; mkdir lower upper work merged; echo x > lower/file; \
@@ -21,7 +22,7 @@ pub fn native(subject: &Subject) -> Finding {
     let dir = scratch.to_string_lossy().into_owned();
     let arguments =
         ["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh", dir.as_str()];
-    let said = run::ask("unshare", &arguments);
+    let said = program::ask("unshare", &arguments);
     let removed = std::fs::remove_dir_all(&scratch);
     let shown = place.display();
     let remedy = "needs Linux 5.13 and user namespaces for users; in a home on this mount, please \

@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use super::{Finding, Subject, run};
+use super::{Finding, Subject};
+use crate::program;
 use crate::size::show_count;
 
 /// An image of a distribution has files of ids up to 65,534.
@@ -52,7 +53,7 @@ pub fn subordinate_ids(subject: &Subject) -> Finding {
 pub fn id_mapping() -> Finding {
     let check = "newuidmap";
     for program in ["newuidmap", "newgidmap"] {
-        let Some(file) = run::find(program) else {
+        let Some(file) = program::find(program) else {
             let detail = format!("{program} is not installed: no rootless containers");
             return Finding::fail(check, detail, "install the package uidmap");
         };

@@ -1,5 +1,6 @@
 //! Preparing other programs for homes.
 
+mod file;
 pub mod podman;
 pub mod registries;
 pub mod storage;

@@ -59,7 +59,7 @@ pub fn name_registry(
     let there = std::fs::read_to_string(&file).is_ok_and(|old| old == text);
     let written = !there && !dry_run;
     if written {
-        registries::write(&file, &text).with_context(|| format!("writing {}", file.display()))?;
+        registries::write(&file, &text)?;
     }
     Ok(Some(Entry { file, location: address, there, written }))
 }
@@ -93,7 +93,7 @@ pub fn run(home: &Path, system: bool, dry_run: bool) -> anyhow::Result<Outcome> 
     }
     let written = !changes.is_empty() && !dry_run;
     if written {
-        write(&file, &doc.to_string()).with_context(|| format!("writing {}", file.display()))?;
+        super::file::replace(&file, &doc.to_string(), system)?;
     }
     Ok(Outcome { file, changes, written, registry: None, volatile: None })
 }
@@ -178,18 +178,6 @@ fn holds_entries(file: &Path) -> bool {
     }
 }
 
-/// Replaces the file whole, so that Podman never reads half of it.
-fn write(file: &Path, text: &str) -> std::io::Result<()> {
-    let dir = file.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(dir)?;
-    let fresh = dir.join(format!(".storage.conf.{}", std::process::id()));
-    std::fs::write(&fresh, text)?;
-    if let Ok(meta) = std::fs::metadata(file) {
-        std::fs::set_permissions(&fresh, meta.permissions())?;
-    }
-    std::fs::rename(&fresh, file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,14 +194,5 @@ mod tests {
         let error = refuse_orphans(dir.path()).expect_err("holds an image");
         assert!(error.to_string().contains("`vfs`"), "{error}");
         assert_eq!(crate::exit::code(&error), crate::exit::Exit::Refused);
-    }
-
-    #[test]
-    fn a_rewritten_file_is_whole_and_the_second_run_changes_nothing() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join("containers/storage.conf");
-        write(&file, "[storage]\n").expect("written");
-        assert_eq!(std::fs::read_to_string(&file).expect("read"), "[storage]\n");
-        assert_eq!(std::fs::read_dir(file.parent().expect("has one")).expect("listed").count(), 1);
     }
 }

@@ -64,20 +64,12 @@ pub fn text(address: SocketAddr, data: &Path) -> String {
 ///
 /// # Errors
 /// I/O.
-pub fn write(file: &Path, text: &str) -> std::io::Result<bool> {
+pub fn write(file: &Path, text: &str) -> anyhow::Result<bool> {
     if std::fs::read_to_string(file).is_ok_and(|there| there == text) {
         return Ok(false);
     }
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(folder)?;
-    // Podman reads every *.conf there: the unfinished file must not be called so.
-    let fresh = folder.join(format!(".{NAME_PREFIX}{}", std::process::id()));
-    std::fs::write(&fresh, text)?;
-    std::fs::rename(&fresh, file)
-        .inspect_err(|_| {
-            let _gone = std::fs::remove_file(&fresh);
-        })
-        .map(|()| true)
+    super::file::replace(file, text, true)?;
+    Ok(true)
 }
 
 /// The registry that an instance runs, as it noted it.

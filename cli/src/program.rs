@@ -1,10 +1,10 @@
-//! Running a program for a check: bounded in time, its words kept.
+//! Asking other programs: bounded in time, their words kept.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// No check waits longer than this for a program.
+/// Nobody waits longer than this for a program.
 const TIME_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 
@@ -60,4 +60,25 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/bin"])
         .map(|dir| PathBuf::from(dir).join(program))
         .find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_the_first_two_numbers() {
+        assert_eq!(version("podman version 4.3.1"), (4, 3));
+        assert_eq!(version("6.1.0-18-amd64"), (6, 1));
+        assert_eq!(version("podman version 5"), (5, 0));
+        assert_eq!(version(""), (0, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_named() {
+        let why = ask("no-such-program", &[]).err().unwrap_or_default();
+        assert!(why.starts_with("no-such-program: "), "{why}");
+        let said = ask("sh", &["-c", "echo out; echo err >&2; exit 3"]).expect("asked");
+        assert_eq!((said.success, &*said.out, &*said.err), (false, "out", "err"));
+    }
 }
