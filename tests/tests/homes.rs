@@ -18,6 +18,8 @@ use yadokari_tests::{on_every_store, wait};
 
 /// Homes in the listing that must open none.
 const LISTED: usize = 200;
+/// Looks at a path that leads through the root of the mount, which must ask the daemon nothing.
+const LOOKS: u64 = 2000;
 /// A look that the name service leaves without an answer: its 2 s, on a busy machine.
 const UNANSWERED_MAX: Duration = Duration::from_secs(20);
 /// What needs no name service, while it hangs; well under what waiting for it would take.
@@ -30,6 +32,7 @@ on_every_store! {
     the_first_look_of_the_user_makes_the_home_with_skeleton_and_default_quota => first_look;
     a_look_by_another_user_makes_no_home => look_by_another;
     listing_200_homes_opens_none => long_listing;
+    a_path_from_the_root_asks_nothing_of_the_directory_of_homes => absolute_paths;
     a_removed_home_comes_back_only_by_restore => removal;
     the_commands_about_homes_do_what_they_say => commands;
     renames_and_links_across_homes_are_refused_as_across_devices => across_homes;
@@ -129,6 +132,34 @@ fn long_listing(store: StoreKind) -> Result<()> {
     fs::read_dir(instance.mount.join("h007"))?.count();
     let status = instance.json(&["status"])?;
     ensure!(status["homes_open"] == 1, "a look inside one home: {status}");
+    Ok(())
+}
+
+fn absolute_paths(store: StoreKind) -> Result<()> {
+    let instance = Instance::start(store)?;
+    let user = instance.user()?;
+    user.sh("echo seen > file")?;
+    let pid = instance.pid().context("it runs")?;
+    let reads = || -> Result<u64> {
+        let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+        let line = io.lines().find_map(|line| line.strip_prefix("syscr: ")).context("syscr")?;
+        Ok(line.parse()?)
+    };
+    let look = format!(
+        "set +x; i=0; while [ $i -lt {LOOKS} ]; do i=$((i + 1)); [ -e \"$HOME/file\" ] || exit 1; done"
+    );
+    user.sh(&look)?;
+    let before = reads()?;
+    user.sh(&look)?;
+    let asked = reads()? - before;
+    ensure!(asked < LOOKS / 4, "{LOOKS} looks at a file made the daemon read {asked} times");
+
+    // Whoever is in root's group enters like anybody else.
+    user.sh("chmod 711 . && chmod 644 file")?;
+    let file = user.home.join("file").display().to_string();
+    let mut other = Command::new("setpriv");
+    other.args(["--reuid", "65533", "--regid", "0", "--clear-groups", "cat", &file]);
+    ensure!(process::ok(&mut other)? == "seen\n", "what root's group sees");
     Ok(())
 }
 

@@ -25,6 +25,8 @@ use crate::view::{Directory, Head, Space};
 const ABSENCE_KEPT: Duration = Duration::from_secs(1);
 /// Absences that are remembered.
 const ABSENCES_MAX: usize = 10_000;
+/// The group of the directory of everybody's homes, so that none of those who need them is in it.
+const NOBODYS_GROUP: u32 = u32::MAX - 1;
 
 /// Whose homes a daemon shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,7 +243,7 @@ impl Directory for Homes {
 
     fn owner(&self) -> (u32, u32) {
         match &self.making.whose {
-            Whose::Everyone => (0, 0),
+            Whose::Everyone => (0, NOBODYS_GROUP),
             Whose::Own { uid, gid, .. } => (*uid, *gid),
         }
     }

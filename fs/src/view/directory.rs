@@ -86,6 +86,7 @@ pub trait Directory: Send + Sync + 'static {
         None
     }
 
-    /// Owner of the directory that lists the homes: user and group.
+    /// Owner of the directory that lists the homes: user and group. Members of the group may not
+    /// enter it, so nobody but the user should be one.
     fn owner(&self) -> (u32, u32);
 }

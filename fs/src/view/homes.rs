@@ -16,6 +16,12 @@ const UNLIMITED_BYTES: u64 = 1 << 60;
 /// The same for inodes: all that 40 bits can number.
 const UNLIMITED_INODES: u64 = 1 << Ino::BITS;
 
+/// Everybody may enter and list the directory of homes, but for its group, which has nobody in it
+/// ([`super::directory::Directory::owner`]). Linux keeps no ACL of a FUSE mount's root: where the
+/// group may do anything it asks for the ACL at every path that leads through the root, for all but
+/// its owner (`acl_permission_check` in `fs/namei.c`).
+const HOMES_MODE: u16 = 0o705;
+
 impl View {
     /// Attributes of the directory of homes.
     #[must_use]
@@ -24,7 +30,7 @@ impl View {
         let attr = Attr {
             ino: Ino::ROOT,
             kind: Kind::Dir,
-            perm: 0o755,
+            perm: HOMES_MODE,
             nlink: 2,
             uid,
             gid,
