@@ -89,18 +89,29 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// A ratio, so that small ones can be told apart.
+fn times(ratio: f64) -> String {
+    if ratio < 0.1 { format!("{ratio:.3}") } else { format!("{ratio:.2}") }
+}
+
 fn figures(out: &mut String, results: &Results) {
     line(out, format_args!("\n| figure | of | against | at most | is | |"));
     line(out, format_args!("|---|---|---|---|---|---|"));
     for verdict in targets::judge(&results.table()) {
-        let t = verdict.target;
+        let t = &verdict.target;
         let (against, ratio) = match &verdict.ratio {
-            Some((name, ratio)) => (name.clone(), format!("{ratio:.2}")),
+            Some((name, ratio)) => (name.clone(), times(*ratio)),
             None => (t.against.join(", "), "not measured".to_owned()),
         };
+        let against = if t.metrics == t.theirs {
+            against
+        } else {
+            format!("{against}: {}", t.theirs.join(" and "))
+        };
         let reached = verdict.is_reached().map_or("", |yes| if yes { "yes" } else { "**no**" });
-        let (w, m, c, max) = (t.workload, t.metric, t.contender, t.ratio_max);
-        line(out, format_args!("| {w}: {m} | {c} | {against} | {max:.2} | {ratio} | {reached} |"));
+        let (w, m, c) = (t.workload, t.metrics.join(" and "), t.contender);
+        let max = times(t.ratio_max);
+        line(out, format_args!("| {w}: {m} | {c} | {against} | {max} | {ratio} | {reached} |"));
     }
 }
 
