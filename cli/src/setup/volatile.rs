@@ -44,13 +44,13 @@ pub struct Answer {
     pub error: Option<String>,
 }
 
-/// Gives the answer for the caller, or has logins give it; nothing where Podman asks rightly, the
-/// kernel is too old, or root calls for itself. To be called when storage.conf is written: Podman
+/// Gives the answer for the caller, or has logins give it; nothing where Podman asks rightly or
+/// is not there, the kernel is too old, or root calls for itself. To be called when storage.conf is written: Podman
 /// makes its directories when it is asked for one. For a `dry_run` it is therefore not asked.
 pub fn set(system: bool, dry_run: bool) -> Option<Answer> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let podman = program::ask("podman", &["--version"]).ok().filter(|said| said.success);
-    let asks = podman.is_some_and(|said| program::version(&said.out) >= PODMAN_ASKS);
+    let podman = program::ask("podman", &["--version"]).ok().filter(|said| said.success)?;
+    let asks = program::version(&podman.out) >= PODMAN_ASKS;
     if asks || program::version(&release) < KERNEL_FOR_NATIVE_OVERLAY {
         return None;
     }
