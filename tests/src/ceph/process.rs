@@ -107,15 +107,19 @@ impl Daemon {
     }
 }
 
-/// Starts a daemon that is killed when this process ends in any way.
+/// Starts a daemon that is killed when this process ends in any way. It has a session of its own,
+/// as a service has: the kernel shares the processors out by session first.
 pub(super) fn spawn(mut command: Command, log: &Path) -> Result<Daemon> {
     let log = File::create(log)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    // SAFETY: prctl is async-signal-safe, and nothing else runs between fork and exec.
+    // SAFETY: prctl and setsid are async-signal-safe; nothing else runs between fork and exec.
     unsafe {
-        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
+        command.pre_exec(|| {
+            let failed = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0;
+            if failed || libc::setsid() < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
         });
     }
     let (answer, answered) = channel();
