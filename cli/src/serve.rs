@@ -42,7 +42,8 @@ pub struct Plan {
 /// # Errors
 /// Whatever stops it before that, with its remedy.
 pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let has_gateway = plan.gateway && !settings.gateway.addresses().0.is_empty();
+    let runtime = runtime(has_gateway)?;
     let done = runtime.block_on(async {
         // Heard from the first moment on: a signal right behind `ready` must not kill.
         let mut terminate = signal(SignalKind::terminate())?;
@@ -85,6 +86,18 @@ pub fn run(settings: &Settings, plan: Plan) -> anyhow::Result<Exit> {
     // What still runs now only tidies up; it must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
+}
+
+/// One thread fewer than processors where only homes are served: the event loops and the user's
+/// programs need one too (`cli/decisions/a-processor-for-the-user.md`). A gateway hashes what
+/// several clients push at once, and has them all.
+fn runtime(has_gateway: bool) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if !has_gateway {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads((processors - 1).max(1));
+    }
+    builder.enable_all().build()
 }
 
 /// Opens the store, or says what is wrong with it.
