@@ -275,3 +275,50 @@ async fn what_is_damaged_hurts_only_who_reads_it() {
     }
     home.close().await.expect("closes");
 }
+
+#[tokio::test]
+async fn a_large_directory_is_listed_whole_however_little_memory_there_is() {
+    const FILES: u64 = 6000;
+    let store = Arc::new(Counting::default());
+    {
+        let home = open(&store).await;
+        let caller = caller(&home);
+        let dir = home.make(caller.clone(), Ino::ROOT, name("large"), common::dir());
+        let dir = dir.await.expect("makes").ino;
+        for n in 0..FILES {
+            let made = home.make(caller.clone(), dir, name(&format!("f{n}")), file(0o644));
+            let ino = made.await.expect("makes").ino;
+            let size = SetAttr { size: Some(n), ..SetAttr::default() };
+            home.setattr(caller.clone(), ino, size).await.expect("sets");
+            if n % 7 == 0 {
+                let other = name(&format!("also{n}"));
+                home.link(caller.clone(), ino, dir, other).await.expect("links");
+            }
+            if n % 5 == 0 {
+                home.unlink(caller.clone(), dir, name(&format!("f{n}"))).await.expect("unlinks");
+            }
+        }
+        home.close().await.expect("closes");
+    }
+    for cached_inodes_max in [100, 1000, 100_000] {
+        let config = Config { cached_inodes_max, ..Config::default() };
+        let dynamic: Arc<dyn ObjectStore> = store.clone();
+        let home = common::open(&dynamic, &dynamic, &Shared::new(config)).await;
+        let dir = home.lookup(home.attach(), Ino::ROOT, name("large")).await.expect("finds").ino;
+        let mut shown = std::collections::BTreeMap::new();
+        let mut cookie = 2;
+        loop {
+            let page = home.readdir(dir, cookie, true, 192).await.expect("lists");
+            let Some(last) = page.last() else { break };
+            cookie = last.next;
+            for entry in page {
+                let size = entry.attr.expect("attributes").size;
+                shown.insert(String::from_utf8_lossy(&entry.name).into_owned(), size);
+            }
+        }
+        let made = (0..FILES).filter(|n| n % 5 != 0).map(|n| (format!("f{n}"), n));
+        let linked = (0..FILES).step_by(7).map(|n| (format!("also{n}"), n));
+        assert_eq!(shown, made.chain(linked).collect(), "{cached_inodes_max} inodes in memory");
+        home.close().await.expect("closes");
+    }
+}

@@ -19,6 +19,10 @@ use super::types::Ino;
 
 /// Numbers with at most this gap are read in one scan.
 const INO_GAP_MAX: u64 = 16;
+/// Names of a directory that a listing brings at once after the first [`DIR_ROWS`].
+const MORE_DIR_ROWS: usize = 4 * DIR_ROWS;
+/// Rows that lie between those of a listing are kept where all together are not more.
+const BETWEEN_MAX: usize = 2048;
 /// Rows per scan of extents.
 const ROWS: usize = 16 << 10;
 
@@ -29,7 +33,8 @@ impl Core {
     /// `Stale` for an inode that is not there, or what the tables say.
     pub async fn load(&self, need: &Need) -> Result<()> {
         match need {
-            Need::Inodes(list) => self.load_inodes(list).await,
+            Need::Inodes(list) => self.load_inodes(list, &[]).await,
+            Need::Listed(list, next) => self.load_inodes(list, next).await,
             Need::Bucket(dir, hash) => {
                 let (dir, hash) = (*dir, *hash);
                 if self.unpark_names(dir) {
@@ -70,11 +75,14 @@ impl Core {
         self.evict_if_crowded(&mut state);
     }
 
-    async fn load_inodes(&self, list: &[Ino]) -> Result<()> {
+    /// Brings the inodes of `list`, and the records of those of `next` that are there.
+    async fn load_inodes(&self, list: &[Ino], next: &[Ino]) -> Result<()> {
         let evictions = self.evictions();
-        let mut found: Vec<(Ino, Bytes)> = Vec::with_capacity(list.len());
+        let mut wanted = [list, next].concat();
+        wanted.sort_unstable();
+        let mut found: Vec<(Ino, Bytes)> = Vec::with_capacity(wanted.len());
         let mut went_over = None;
-        let mut rest = list;
+        let mut rest = &wanted[..];
         while let Some(first) = rest.first() {
             let near = |pair: &[Ino]| pair[1].0 - pair[0].0 <= INO_GAP_MAX;
             let len = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
@@ -87,7 +95,7 @@ impl Core {
                 let limit = reach.end.min(Ino::MAX).max(end);
                 let range = own.start.clone()..key::inode(limit).to_vec();
                 let run_rows = usize::try_from(end.0 - first.0).unwrap_or(usize::MAX);
-                let rows_max = run_rows.saturating_add(reach.rows);
+                let rows_max = run_rows.saturating_add(1).max(reach.rows);
                 let (rows, whole) = self.scan_ahead(range, rows_max, own, usize::MAX).await?;
                 let last = rows.last().and_then(|(key, _)| key::ino_of(key));
                 let to = last.map_or(end, |last| if whole { limit } else { Ino(last.0 + 1) });
@@ -118,12 +126,14 @@ impl Core {
                     state.inodes.entry(inode.attr.ino).or_insert_with(|| Box::new(inode));
                 }
             }
+            let keeps_all = next.is_empty() || found.len() <= BETWEEN_MAX;
+            let keep = |ino: &Ino| !asked(ino) && (keeps_all || next.binary_search(ino).is_ok());
             for (ino, value) in &found {
-                if !asked(ino) && !state.inodes.contains_key(ino) {
+                if keep(ino) && !state.inodes.contains_key(ino) {
                     state.parked.bring(*ino, value);
                 }
             }
-            if let Some((from, to)) = went_over {
+            if let Some((from, to)) = went_over.filter(|_| keeps_all) {
                 state.parked.went_over_inodes(from, to);
             }
         });
@@ -186,11 +196,14 @@ impl Core {
                 let limit = reach.end.min(Ino::MAX).max(Ino(dir.0 + 1));
                 went_over = Some(limit);
                 let range = own.start.clone()..key::bucket(limit, 0).to_vec();
-                self.scan_ahead(range, entries + reach.rows, own, DIR_ROWS).await?
+                // One more than there should be tells that there are no more.
+                let rows_max = entries.saturating_add(1).max(reach.rows);
+                self.scan_ahead(range, rows_max, own, DIR_ROWS).await?
             }
             None => {
-                let rows = self.table.scan(own, DIR_ROWS).await?;
-                let whole = rows.len() < DIR_ROWS;
+                let rows_max = if from == 0 { DIR_ROWS } else { MORE_DIR_ROWS };
+                let rows = self.table.scan(own, rows_max).await?;
+                let whole = rows.len() < rows_max;
                 (rows, whole)
             }
         };

@@ -472,12 +472,12 @@ impl State {
         }
         page.truncate(max);
         if attrs {
-            self.fill_attrs(&mut page)?;
+            self.fill_attrs(ino, cookie, &mut page)?;
         }
         Ok(page)
     }
 
-    fn fill_attrs(&mut self, page: &mut DirPage) -> Step<()> {
+    fn fill_attrs(&mut self, dir: Ino, cookie: u64, page: &mut DirPage) -> Step<()> {
         let mut missing = Vec::new();
         for entry in page.iter_mut().filter(|e| e.next > 2) {
             entry.attr = self.attr(entry.ino);
@@ -490,7 +490,24 @@ impl State {
         }
         missing.sort_unstable();
         missing.dedup();
-        Err(Stop::Need(Need::Inodes(missing)))
+        let next = page.last().map_or(0, |entry| entry.next);
+        let most = self.parked.listed_max(cookie > 0);
+        Err(Stop::Need(Need::Listed(missing, self.listed_next(dir, next, most))))
+    }
+
+    /// Of at most `most` inodes that a listing shows behind `cookie` those whose attributes are
+    /// not in memory; sorted.
+    /// Names are in the order of their hashes, numbers in that of their making: every part of a
+    /// large directory lies scattered over its numbers, which one scan reads for many parts.
+    fn listed_next(&self, dir: Ino, cookie: u64, most: usize) -> Vec<Ino> {
+        let names = self.inodes.get(&dir).and_then(|inode| inode.dir.as_ref());
+        let Some(names) = names else { return Vec::new() };
+        let behind = names.buckets.range((cookie >> 8) + 1..);
+        let listed = behind.flat_map(|(_, slot)| slot.bucket.iter().map(|entry| entry.ino));
+        let mut next: Vec<Ino> = listed.take(most).filter(|ino| !self.has_attr(*ino)).collect();
+        next.sort_unstable();
+        next.dedup();
+        next
     }
 }
 

@@ -6,8 +6,8 @@
 //! is not in memory itself, names of a directory only while none of them is in memory, and what
 //! may be older than an eviction is never parked (see [`super::load`]).
 
-use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
 
 use super::ahead::Ahead;
 use super::brought::Brought;
@@ -21,6 +21,9 @@ use super::types::{Attr, Ino};
 const INODE_BYTES: usize = 640;
 /// Likewise bytes of names.
 const NAMES_BYTES: usize = 320;
+/// The share of the room for what was used already. The rest is for what was not: what a scan
+/// brought along is used once, and has to stay until then.
+const HOT: f64 = 0.5;
 /// What the cache takes for an entry beside its bytes.
 const ENTRY_BYTES: usize = 64;
 /// The least and the most rows that a scan brings along.
@@ -85,9 +88,15 @@ impl Parked {
         where
             Weight: Weighter<Ino, T>,
         {
+            let options = OptionsBuilder::new()
+                // Room is made as it is needed: most homes are small.
+                .estimated_items_capacity(bytes / each / 8)
+                .weight_capacity(bytes as u64)
+                .hot_allocation(HOT)
+                .build()
+                .expect("all of it is given");
             let life = DefaultLifecycle::default();
-            // Room is made as it is needed: most homes are small.
-            Cache::with(bytes / each / 8, bytes as u64, Weight, SameHash::default(), life)
+            Cache::with_options(options, Weight, SameHash::default(), life)
         }
         Self {
             inodes: cache(inodes_max * INODE_BYTES, 200),
@@ -133,6 +142,18 @@ impl Parked {
         self.ahead.used(1);
         let record = InodeRecord::decode(ino, record).ok()?;
         (record.attr.nlink > 0).then_some(record.attr)
+    }
+
+    /// Whether there is a record of an inode.
+    pub fn has(&self, ino: Ino) -> bool {
+        self.inodes.peek(&ino).is_some()
+    }
+
+    /// How many records of a listing's next parts to bring along: as many as a scan does at its
+    /// beginning, later what leaves room for as many others.
+    pub fn listed_max(&self, is_begun: bool) -> usize {
+        let most = self.inodes_max;
+        if is_begun { most } else { most.min(AHEAD_MAX) }
     }
 
     /// Forgets the record of an inode that comes into memory another way.
@@ -282,6 +303,18 @@ mod tests {
         }
         assert_eq!(rows, INODES);
         assert!(scans < 100, "{scans}");
+    }
+
+    #[test]
+    fn what_is_brought_along_for_a_listing_stays_until_it_is_shown() {
+        let mut parked = Parked::new(2000);
+        let mut next = 0;
+        for _ in 0..10 {
+            let most = parked.listed_max(true) as u64;
+            (next..next + most).for_each(|ino| parked.bring(Ino(ino), &record(ino, 1)));
+            assert!((next..next + most).all(|ino| parked.attr(Ino(ino)).is_some()));
+            next += most;
+        }
     }
 
     #[test]

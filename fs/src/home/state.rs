@@ -49,6 +49,9 @@ pub const WINDOWS_MAX: u64 = 64;
 pub enum Need {
     /// Inodes; sorted.
     Inodes(Vec<Ino>),
+    /// Inodes of a listing, sorted; and likewise those that its next parts will show, of which
+    /// the records are enough.
+    Listed(Vec<Ino>, Vec<Ino>),
     /// One bucket of a directory.
     Bucket(Ino, u64),
     /// More of a directory, from a hash on.
@@ -416,6 +419,11 @@ impl State {
             }
             None => self.parked.attr(ino),
         }
+    }
+
+    /// Whether [`State::attr`] would find it.
+    pub fn has_attr(&self, ino: Ino) -> bool {
+        self.inodes.contains_key(&ino) || self.parked.has(ino)
     }
 
     /// Puts names of a directory into memory: all from the hash `from` to the hash `to` on.
