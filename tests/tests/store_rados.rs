@@ -6,6 +6,7 @@ use object_store::integration::*;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use yadokari_store::fault::{Action, Fault, FaultStore, OpKind};
 use yadokari_store::retry::{RetryPolicy, RetryStore};
@@ -377,6 +378,59 @@ async fn futures_that_are_dropped_in_flight_harm_nothing() {
         let _given_up = tokio::time::timeout(wait, store.get(&path)).await;
     }
     drop(store);
+}
+
+/// Bytes that tell when nobody holds them any more.
+struct Watched {
+    bytes: Vec<u8>,
+    held: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // Whoever still read them would find something else.
+        self.bytes.fill(0xff);
+        self.held.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_is_held_while_it_is_put_and_let_go_soon_after_also_when_nobody_waits() {
+    let store = own("held").await.data;
+    let held = Arc::new(AtomicUsize::new(0));
+    for n in 0..300_u64 {
+        let pieces = [20_000, 1 << 20, 5000, 16 << 10].map(|len| {
+            held.fetch_add(1, Ordering::AcqRel);
+            let bytes = vec![n as u8; len];
+            Bytes::from_owner(Watched { bytes, held: Arc::clone(&held) })
+        });
+        let payload: PutPayload = pieces.into_iter().collect();
+        let path = Path::from(format!("held/{n}"));
+        if n % 3 == 0 {
+            let wait = Duration::from_micros(n * 20);
+            let _given_up = tokio::time::timeout(wait, store.put(&path, payload)).await;
+        } else {
+            store.put(&path, payload).await.expect("put");
+        }
+    }
+    for n in (0..300_u64).filter(|n| n % 3 != 0) {
+        let path = Path::from(format!("held/{n}"));
+        let read = store.get(&path).await.expect("got").bytes().await.expect("bytes");
+        assert!(read.iter().all(|byte| *byte == n as u8), "object {n}");
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while held.load(Ordering::Acquire) > 0 {
+        assert!(Instant::now() < deadline, "{held:?} pieces are held");
+        // What one request leaves behind the next one finds.
+        store.put(&Path::from("held/next"), vec![0; 32 << 10].into()).await.expect("put");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ mod ffi;
 mod format;
 mod get;
 mod index;
+mod lend;
 mod list;
 mod names;
 mod object;

@@ -9,7 +9,6 @@
 //! owner records and the fencing above, and nothing that the old client sent happens later.
 
 use super::exit::{UnderWay, wait_at_exit};
-use super::ffi as more;
 use super::op::in_callback;
 use super::trouble::{conf_error, connect_error, failed, no_keyring};
 use crate::error::StoreError;
@@ -184,15 +183,12 @@ impl Cluster {
         if code < 0 {
             return Err(failed("opening", &format!("pool `{name}`"), code));
         }
-        let mut aligned = 0;
-        // SAFETY: `io` was created above, the namespace is a C string, `aligned` outlives the call.
-        let (id, known) = unsafe {
+        // SAFETY: `io` was created above, the namespace is a C string.
+        let id = unsafe {
             ffi::rados_ioctx_set_namespace(io, c_namespace.as_ptr());
-            let known = more::rados_ioctx_pool_requires_alignment2(io, &mut aligned);
-            (ffi::rados_ioctx_get_id(io), known)
+            ffi::rados_ioctx_get_id(io)
         };
-        let appends = known == 0 && aligned == 0;
-        Ok(Arc::new(Link { io, id, appends, cluster: Arc::clone(self) }))
+        Ok(Arc::new(Link { io, id, cluster: Arc::clone(self) }))
     }
 }
 
@@ -233,8 +229,6 @@ impl fmt::Debug for Cluster {
 pub(super) struct Link {
     pub(super) io: ffi::rados_ioctx_t,
     id: i64,
-    /// An operation may write an object in several pieces of any length.
-    pub(super) appends: bool,
     pub(super) cluster: Arc<Cluster>,
 }
 

@@ -3,9 +3,10 @@
 //! Source: `rados/librados.h` of Ceph 16. The `ceph` crate links the library.
 
 use ceph::rados::{
-    rados_completion_t, rados_ioctx_t, rados_omap_iter_t, rados_read_op_t, rados_write_op_t,
+    rados_callback_t, rados_completion_t, rados_ioctx_t, rados_omap_iter_t, rados_read_op_t,
+    rados_write_op_t,
 };
-use libc::{c_char, c_int, c_uchar, size_t};
+use libc::{c_char, c_int, c_uchar, c_uint, c_void, size_t};
 
 /// Fail with ENOSPC or EDQUOT in a full pool or cluster instead of waiting for room.
 pub(super) const OPERATION_FULL_TRY: c_int = 64;
@@ -13,13 +14,41 @@ pub(super) const OPERATION_FULL_TRY: c_int = 64;
 pub(super) const OPERATION_FULL_FORCE: c_int = 128;
 pub(super) const CMPXATTR_OP_EQ: u8 = 1;
 
-unsafe extern "C" {
-    pub(super) fn rados_aio_get_version(completion: rados_completion_t) -> u64;
+/// `yadokari_piece` of `lend.cc`.
+#[repr(C)]
+pub(super) struct Piece {
+    pub(super) data: *const u8,
+    pub(super) len: c_uint,
+}
 
-    pub(super) fn rados_ioctx_pool_requires_alignment2(
+/// `yadokari_put` of `lend.cc`.
+#[repr(C)]
+pub(super) struct PutCall {
+    pub(super) object: *const c_char,
+    pub(super) flags: c_int,
+    pub(super) exclusive: c_int,
+    pub(super) version: u64,
+    pub(super) pieces: *const Piece,
+    pub(super) pieces_len: size_t,
+    pub(super) xattr: *const c_char,
+    pub(super) value: *const u8,
+    pub(super) value_len: c_uint,
+}
+
+unsafe extern "C" {
+    pub(super) fn yadokari_rados_put(
         io: rados_ioctx_t,
-        requires: *mut c_int,
+        put: *const PutCall,
+        done: rados_callback_t,
+        arg: *mut c_void,
+        lent: *mut *mut c_void,
     ) -> c_int;
+
+    pub(super) fn yadokari_rados_lent_is_back(lent: *const c_void) -> c_int;
+
+    pub(super) fn yadokari_rados_lent_end(lent: *mut c_void);
+
+    pub(super) fn rados_aio_get_version(completion: rados_completion_t) -> u64;
 
     pub(super) fn rados_write_op_omap_cmp2(
         op: rados_write_op_t,

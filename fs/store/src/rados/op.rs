@@ -8,9 +8,11 @@
 use super::cluster::{Link, Pool, Room};
 use super::exit::UnderWay;
 use super::ffi as more;
+use super::lend::Lent;
 use bytes::Bytes;
 use ceph::rados as ffi;
-use libc::{c_char, c_int, c_void};
+use libc::{c_char, c_int, c_uint, c_void};
+use object_store::PutPayload;
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::ptr;
@@ -28,6 +30,35 @@ pub(super) enum Full {
     Try,
     /// Go through: this frees space, or is needed by what does.
     Force,
+}
+
+impl Full {
+    fn flags(self) -> c_int {
+        match self {
+            Full::Try => more::OPERATION_FULL_TRY,
+            Full::Force => more::OPERATION_FULL_FORCE,
+        }
+    }
+}
+
+/// The longest buffer that is lent to librados, which counts in 32 bits.
+const PIECE_BYTES_MAX: usize = 1 << 30;
+
+/// Under which an object is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// Refused with EEXIST when the object exists.
+    New,
+    /// Refused with ERANGE or EOVERFLOW when the object is at another version.
+    Version(u64),
+}
+
+/// The write of a whole object.
+pub(super) struct Put<'a> {
+    pub(super) condition: Condition,
+    pub(super) data: PutPayload,
+    /// An extended attribute beside it.
+    pub(super) xattr: Option<(&'a CStr, &'a [u8])>,
 }
 
 thread_local! {
@@ -80,20 +111,6 @@ impl WriteOp {
     pub(super) fn write_full(self, data: &[u8]) -> Self {
         // SAFETY: librados copies the bytes during the call.
         unsafe { ffi::rados_write_op_write_full(self.0, data.as_ptr().cast(), data.len()) };
-        self
-    }
-
-    /// Adds to what the operation has written so far; not where a pool wants whole stripes.
-    pub(super) fn append(self, data: &[u8]) -> Self {
-        // SAFETY: librados copies the bytes during the call.
-        unsafe { ffi::rados_write_op_append(self.0, data.as_ptr().cast(), data.len()) };
-        self
-    }
-
-    pub(super) fn set_xattr(self, name: &CStr, value: &[u8]) -> Self {
-        let (data, len) = (value.as_ptr().cast(), value.len());
-        // SAFETY: librados copies name and value during the call.
-        unsafe { ffi::rados_write_op_setxattr(self.0, name.as_ptr(), data, len) };
         self
     }
 
@@ -193,6 +210,9 @@ struct InFlight {
     size: u64,
     modified: libc::time_t,
     results: [c_int; 4],
+    /// What a put lends to librados.
+    lent: *mut c_void,
+    lent_bytes: Vec<Bytes>,
     _room: Room,
     /// Dropped after all that librados writes to: it must outlive the request.
     link: Arc<Link>,
@@ -216,6 +236,8 @@ impl InFlight {
             size: 0,
             modified: 0,
             results: [0; 4],
+            lent: ptr::null_mut(),
+            lent_bytes: Vec::new(),
             _room: room,
             link,
             _under_way: UnderWay::begin(),
@@ -303,6 +325,11 @@ impl Drop for InFlight {
             // SAFETY: the iterator is ours and ended once.
             unsafe { ffi::rados_omap_get_end(self.omap) };
         }
+        if !self.lent.is_null() {
+            let bytes = std::mem::take(&mut self.lent_bytes);
+            // SAFETY: both belong to the put of this block.
+            unsafe { Lent::new(self.lent, bytes) }.end();
+        }
     }
 }
 
@@ -319,15 +346,24 @@ unsafe fn copy(data: *const c_char, len: usize) -> Vec<u8> {
 }
 
 extern "C" fn completed(completion: ffi::rados_completion_t, arg: *mut c_void) {
+    answer(completion, arg);
+    // SAFETY: the completion is alive during its callback; our reference ends here.
+    unsafe { ffi::rados_aio_release(completion) };
+}
+
+/// Likewise for one of `yadokari_rados_put`, which has no reference of ours.
+extern "C" fn completed_put(completion: ffi::rados_completion_t, arg: *mut c_void) {
+    answer(completion, arg);
+}
+
+fn answer(completion: ffi::rados_completion_t, arg: *mut c_void) {
     IN_CALLBACK.set(true);
     // SAFETY: `arg` is the block that `submit` gave up to this one call of the callback.
     let mut block = unsafe { Box::from_raw(arg.cast::<InFlight>()) };
-    // SAFETY: the completion is alive during its callback; our reference ends here.
+    // SAFETY: the completion is alive during its callback.
     let (code, version) = unsafe {
         let code = ffi::rados_aio_get_return_value(completion);
-        let version = more::rados_aio_get_version(completion);
-        ffi::rados_aio_release(completion);
-        (code, version)
+        (code, more::rados_aio_get_version(completion))
     };
     let answer = if code < 0 { Err(Errno(-code)) } else { Ok(block.collect(version)) };
     if let Some(waiting) = block.answer.take() {
@@ -358,10 +394,19 @@ unsafe fn submit(block: *mut InFlight, start: impl FnOnce(ffi::rados_completion_
     }
     if code < 0 {
         // SAFETY: no request was started, so no callback will take the block.
-        let mut block = unsafe { Box::from_raw(block) };
-        if let Some(waiting) = block.answer.take() {
-            let _unheard = waiting.send(Err(Errno(-code)));
-        }
+        unsafe { refuse(block, code) };
+    }
+}
+
+/// The answer where a request was not started.
+///
+/// # Safety
+/// `block` comes from `Box::into_raw` and is used by nobody else from here on.
+unsafe fn refuse(block: *mut InFlight, code: c_int) {
+    // SAFETY: the caller's.
+    let mut block = unsafe { Box::from_raw(block) };
+    if let Some(waiting) = block.answer.take() {
+        let _unheard = waiting.send(Err(Errno(-code)));
     }
 }
 
@@ -380,13 +425,23 @@ impl Pool {
         bytes: usize,
     ) -> Result<u64, Errno> {
         let room = self.room(bytes).await;
-        let flags = match full {
-            Full::Try => more::OPERATION_FULL_TRY,
-            Full::Force => more::OPERATION_FULL_FORCE,
-        };
         let link = self.link();
         let (block, waiting) = InFlight::new(Arc::clone(&link), room, 0);
-        submit_write(object, op, flags, block);
+        submit_write(object, op, full.flags(), block);
+        Ok(self.heard(link, wait(waiting).await)?.version)
+    }
+
+    /// Writes an object; gives its new version. Its data is not copied.
+    pub(super) async fn put(
+        self: &Arc<Self>,
+        object: &CStr,
+        put: Put<'_>,
+        full: Full,
+    ) -> Result<u64, Errno> {
+        let room = self.room(put.data.content_length()).await;
+        let link = self.link();
+        let (block, waiting) = InFlight::new(Arc::clone(&link), room, 0);
+        submit_put(object, &put, full.flags(), block);
         Ok(self.heard(link, wait(waiting).await)?.version)
     }
 
@@ -410,6 +465,47 @@ impl Pool {
             self.renew(link);
         }
         answer
+    }
+}
+
+fn submit_put(object: &CStr, put: &Put, flags: c_int, mut block: Box<InFlight>) {
+    let pieces: Vec<more::Piece> = put
+        .data
+        .iter()
+        // librados has no empty buffers, and lengths of 32 bits.
+        .flat_map(|bytes| bytes.chunks(PIECE_BYTES_MAX))
+        .map(|piece| more::Piece { data: piece.as_ptr(), len: piece.len() as c_uint })
+        .collect();
+    let (xattr, value) = match &put.xattr {
+        Some((name, value)) => (name.as_ptr(), &value[..]),
+        None => (ptr::null(), &[][..]),
+    };
+    let call = more::PutCall {
+        object: object.as_ptr(),
+        flags,
+        exclusive: c_int::from(put.condition == Condition::New),
+        version: match put.condition {
+            Condition::New => 0,
+            Condition::Version(version) => version,
+        },
+        pieces: pieces.as_ptr(),
+        pieces_len: pieces.len(),
+        xattr,
+        value: value.as_ptr(),
+        value_len: value.len() as c_uint,
+    };
+    block.lent_bytes = put.data.iter().cloned().collect();
+    let link = Arc::clone(&block.link);
+    let raw = Box::into_raw(block);
+    // SAFETY: the link is alive; what the call points to is copied, but for the pieces, which the
+    // block keeps; the block is given up to the callback, which matches the type.
+    let code = unsafe {
+        let (arg, lent) = (raw.cast(), &raw mut (*raw).lent);
+        more::yadokari_rados_put(link.io, &call, Some(completed_put), arg, lent)
+    };
+    if code < 0 {
+        // SAFETY: no request was started, so no callback will take the block.
+        unsafe { refuse(raw, code) };
     }
 }
 

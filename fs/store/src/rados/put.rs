@@ -6,7 +6,7 @@ use super::core::Core;
 use super::format::{self, Description, Layout, Nonce, State, XATTR};
 use super::index::PUT_TIME_MAX;
 use super::object::{self, Described};
-use super::op::{Errno, Full, WriteOp};
+use super::op::{Condition, Errno, Full, Put, WriteOp};
 use crate::error::Detail;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -14,15 +14,11 @@ use object_store::path::Path;
 use object_store::{
     Attributes, Error, Extensions, PutMode, PutPayload, PutResult, Result, UpdateVersion,
 };
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 /// Parts of one object that are written or removed at once.
 const PARTS_MAX: usize = 8;
-/// Chunks from this length on are written as pieces of their own: each costs the OSD some
-/// microseconds, joining them a copy.
-const PIECE_BYTES_MIN: usize = 64 << 10;
 /// How often somebody else may replace an object between our reading and replacing it.
 const RACES_MAX: u32 = 50;
 
@@ -103,8 +99,8 @@ async fn write_parts(
         cuts.push((first + at as u32, piece));
     }
     let write = |(part, piece): (u32, Bytes)| async move {
-        let op = WriteOp::new().create_exclusive().write_full(&piece);
-        let written = core.pool.write(&format::part_name(nonce, part), op, full, piece.len()).await;
+        let put = Put { condition: Condition::New, data: piece.into(), xattr: None };
+        let written = core.pool.put(&format::part_name(nonce, part), put, full).await;
         match written {
             Err(Errno(libc::EFBIG | libc::EMSGSIZE)) => Err(Refused::TooLarge),
             Err(errno) => Err(Refused::Error(object::error(&core.pool, "put", path, errno))),
@@ -237,10 +233,9 @@ async fn write_object(
         return Err(Refused::Error(Detail::Invalid { operation: "put", object, why }.at(STORE)));
     };
     let name = format::object_name(path);
-    let takes_several = core.pool.link().appends;
-    let write = |condition: WriteOp| {
-        let op = write_data(condition, data, takes_several).set_xattr(XATTR, &xattr);
-        core.pool.write(&name, op, full, data.content_length())
+    let write = |condition: Condition| {
+        let put = Put { condition, data: data.clone(), xattr: Some((XATTR, &xattr)) };
+        core.pool.put(&name, put, full)
     };
     let refuse = |errno: Errno| match errno.0 {
         libc::EFBIG | libc::EMSGSIZE => Refused::TooLarge,
@@ -248,7 +243,7 @@ async fn write_object(
     };
     match mode {
         PutMode::Create => {
-            let version = write(WriteOp::new().create_exclusive()).await.map_err(refuse)?;
+            let version = write(Condition::New).await.map_err(refuse)?;
             Ok((version, None))
         }
         PutMode::Update(expected) => {
@@ -257,7 +252,7 @@ async fn write_object(
                 false => None,
                 true => object::describe(&core.pool, path).await.map_err(Refused::Error)?,
             };
-            match write(WriteOp::new().assert_version(version)).await {
+            match write(Condition::Version(version)).await {
                 Err(Errno(libc::ENOENT)) => Err(refuse(Errno(libc::ERANGE))),
                 Err(errno) => Err(refuse(errno)),
                 // What was described at another version was not what this put replaced.
@@ -266,13 +261,13 @@ async fn write_object(
         }
         PutMode::Overwrite => {
             for _ in 0..RACES_MAX {
-                match write(WriteOp::new().create_exclusive()).await {
+                match write(Condition::New).await {
                     Err(Errno(libc::EEXIST)) => {}
                     other => return other.map(|version| (version, None)).map_err(refuse),
                 }
                 let there = object::describe(&core.pool, path).await.map_err(Refused::Error)?;
                 let Some(there) = there else { continue };
-                match write(WriteOp::new().assert_version(there.version)).await {
+                match write(Condition::Version(there.version)).await {
                     Err(Errno(libc::ERANGE | libc::EOVERFLOW | libc::ENOENT)) => {}
                     other => {
                         return other.map(|now| (now, parts_of(there))).map_err(refuse);
@@ -283,23 +278,6 @@ async fn write_object(
             let object = path.to_string();
             Err(Refused::Error(Detail::Unavailable { operation: "put", object, why }.at(STORE)))
         }
-    }
-}
-
-/// Adds the writing of an object to an operation. librados copies what it is given; chunks that are
-/// long enough are given to it as they are where the pool takes several pieces.
-fn write_data(op: WriteOp, data: &PutPayload, takes_several: bool) -> WriteOp {
-    let short = |chunk: &Bytes| chunk.len() < PIECE_BYTES_MIN;
-    let runs = data.as_ref().chunk_by(|a, b| !takes_several || (short(a) && short(b)));
-    let mut runs = runs.map(in_one_piece);
-    let op = op.write_full(&runs.next().unwrap_or_default());
-    runs.fold(op, |op, run| op.append(&run))
-}
-
-fn in_one_piece(chunks: &[Bytes]) -> Cow<'_, [u8]> {
-    match chunks {
-        [only] => Cow::Borrowed(only),
-        several => Cow::Owned(several.concat()),
     }
 }
 

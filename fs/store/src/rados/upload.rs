@@ -5,7 +5,7 @@ use super::STORE;
 use super::core::Core;
 use super::format::{self, Layout, Nonce};
 use super::object;
-use super::op::{Errno, Full, WriteOp};
+use super::op::{Condition, Errno, Full, Put};
 use super::put;
 use crate::error::Detail;
 use async_trait::async_trait;
@@ -57,11 +57,12 @@ impl MultipartUpload for RadosUpload {
         let (core, full, path) = (Arc::clone(&self.core), self.full, self.path.clone());
         Box::pin(async move {
             for (name, piece) in pieces {
-                let op = WriteOp::new().create_exclusive().write_full(&piece);
-                let written = core.pool.write(&name, op, full, piece.len()).await;
+                let len = piece.len() as u64;
+                let put = Put { condition: Condition::New, data: piece.into(), xattr: None };
+                let written = core.pool.put(&name, put, full).await;
                 if let Err(Errno(libc::EFBIG | libc::EMSGSIZE)) = written {
                     // The next upload is cut smaller.
-                    core.shrink_parts(piece.len() as u64);
+                    core.shrink_parts(len);
                 }
                 written.map_err(|errno| object::error(&core.pool, "put", &path, errno))?;
             }

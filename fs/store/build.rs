@@ -1,0 +1,13 @@
+//! Compiles what of librados is reached through its C++ interface.
+
+fn main() {
+    println!("cargo::rerun-if-changed=src/rados/lend.cc");
+    if std::env::var_os("CARGO_FEATURE_RADOS").is_some() {
+        cc::Build::new()
+            .cpp(true)
+            .std("c++17")
+            .file("src/rados/lend.cc")
+            .compile("yadokari_rados_lend");
+        println!("cargo::rustc-link-lib=rados");
+    }
+}
