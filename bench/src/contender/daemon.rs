@@ -126,6 +126,9 @@ impl Drop for Daemon {
 fn in_own_session(command: &Command) -> Command {
     let mut own = Command::new("setsid");
     own.arg(command.get_program()).args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        own.current_dir(dir);
+    }
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => own.env(name, value),

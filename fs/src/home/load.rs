@@ -19,6 +19,8 @@ use super::types::Ino;
 
 /// Numbers with at most this gap are read in one scan.
 const INO_GAP_MAX: u64 = 16;
+/// Numbers of one scan: what lies between is in memory for a moment too.
+const RUN_NUMBERS_MAX: u64 = 4096;
 /// Names of a directory that a listing brings at once after the first [`DIR_ROWS`].
 const MORE_DIR_ROWS: usize = 4 * DIR_ROWS;
 /// Rows that lie between those of a listing are kept where all together are not more.
@@ -34,7 +36,11 @@ impl Core {
     pub async fn load(&self, need: &Need) -> Result<()> {
         match need {
             Need::Inodes(list) => self.load_inodes(list, &[]).await,
-            Need::Listed(list, next) => self.load_inodes(list, next).await,
+            Need::Listed(list, next) => match self.load_inodes(list, next).await {
+                // The damage may be where only the next parts are.
+                Err(Error(ErrorKind::Corrupt(_))) => self.load_inodes(list, &[]).await,
+                loaded => loaded,
+            },
             Need::Bucket(dir, hash) => {
                 let (dir, hash) = (*dir, *hash);
                 if self.unpark_names(dir) {
@@ -81,10 +87,14 @@ impl Core {
         let mut wanted = [list, next].concat();
         wanted.sort_unstable();
         let mut found: Vec<(Ino, Bytes)> = Vec::with_capacity(wanted.len());
+        let is_wanted = |ino: &Ino| wanted.binary_search(ino).is_ok();
+        let mut keeps_between = true;
         let mut went_over = None;
         let mut rest = &wanted[..];
         while let Some(first) = rest.first() {
-            let near = |pair: &[Ino]| pair[1].0 - pair[0].0 <= INO_GAP_MAX;
+            let near = |pair: &[Ino]| {
+                pair[1].0 - pair[0].0 <= INO_GAP_MAX && pair[1].0 - first.0 < RUN_NUMBERS_MAX
+            };
             let len = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
             let (run, behind) = rest.split_at(len);
             rest = behind;
@@ -104,7 +114,12 @@ impl Core {
             } else {
                 self.table.scan(own, usize::MAX).await?
             };
-            found.extend(rows.into_iter().filter_map(|(k, v)| Some((key::ino_of(&k)?, v))));
+            let rows = rows.into_iter().filter_map(|(k, v)| Some((key::ino_of(&k)?, v)));
+            found.extend(rows.filter(|(ino, _)| keeps_between || is_wanted(ino)));
+            if keeps_between && !next.is_empty() && found.len() > BETWEEN_MAX {
+                keeps_between = false;
+                found.retain(|(ino, _)| is_wanted(ino));
+            }
         }
         let asked = |ino: &Ino| list.binary_search(ino).is_ok();
         let mut inodes = Vec::with_capacity(list.len());
@@ -126,14 +141,12 @@ impl Core {
                     state.inodes.entry(inode.attr.ino).or_insert_with(|| Box::new(inode));
                 }
             }
-            let keeps_all = next.is_empty() || found.len() <= BETWEEN_MAX;
-            let keep = |ino: &Ino| !asked(ino) && (keeps_all || next.binary_search(ino).is_ok());
             for (ino, value) in &found {
-                if keep(ino) && !state.inodes.contains_key(ino) {
+                if !asked(ino) && !state.inodes.contains_key(ino) {
                     state.parked.bring(*ino, value);
                 }
             }
-            if let Some((from, to)) = went_over.filter(|_| keeps_all) {
+            if let Some((from, to)) = went_over.filter(|_| keeps_between) {
                 state.parked.went_over_inodes(from, to);
             }
         });

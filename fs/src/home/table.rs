@@ -57,6 +57,8 @@ const TXN_KEY: &[u8] = b"Mt";
 const MEMTABLE_BYTES: usize = 4 << 20;
 /// What the memtables of all homes take in memory; beyond it they are written out early.
 const MEMTABLES_BYTES_MAX: usize = 32 << 20;
+/// A scan lets other tasks run after so many rows, of about a microsecond each.
+const ROWS_AT_ONCE: usize = 512;
 /// Writers wait beyond this many bytes that are not in the store.
 const UNFLUSHED_BYTES_MAX: usize = 8 << 20;
 /// Writers wait beyond this many uncompacted tables.
@@ -550,6 +552,10 @@ async fn scan(
         && let Some(row) = found.next().await?
     {
         rows.push((row.key, row.value));
+        // Blocks that are in memory are read without a pause, and others have this thread too.
+        if rows.len() % ROWS_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
     }
     Ok(rows)
 }

@@ -7,8 +7,8 @@
 //! that is the only one.
 
 use super::ffi as more;
-use bytes::Bytes;
 use libc::c_void;
+use object_store::PutPayload;
 use parking_lot::Mutex;
 
 /// What was answered and may still be read.
@@ -17,7 +17,7 @@ static OUT: Mutex<Vec<Lent>> = Mutex::new(Vec::new());
 /// Bytes that librados may read.
 pub(super) struct Lent {
     buffers: *mut c_void,
-    _bytes: Vec<Bytes>,
+    _data: PutPayload,
 }
 
 // SAFETY: the buffers count their references atomically, and nothing else is done with them.
@@ -25,9 +25,9 @@ unsafe impl Send for Lent {}
 
 impl Lent {
     /// # Safety
-    /// `buffers` comes from `yadokari_rados_put`, or is null; `bytes` are what it was given.
-    pub(super) unsafe fn new(buffers: *mut c_void, bytes: Vec<Bytes>) -> Self {
-        Self { buffers, _bytes: bytes }
+    /// `buffers` comes from `yadokari_rados_put`, or is null; `data` is what it was given.
+    pub(super) unsafe fn new(buffers: *mut c_void, data: PutPayload) -> Self {
+        Self { buffers, _data: data }
     }
 
     /// Ends it once librados reads it no more.

@@ -212,7 +212,7 @@ struct InFlight {
     results: [c_int; 4],
     /// What a put lends to librados.
     lent: *mut c_void,
-    lent_bytes: Vec<Bytes>,
+    lent_data: PutPayload,
     _room: Room,
     /// Dropped after all that librados writes to: it must outlive the request.
     link: Arc<Link>,
@@ -237,7 +237,7 @@ impl InFlight {
             modified: 0,
             results: [0; 4],
             lent: ptr::null_mut(),
-            lent_bytes: Vec::new(),
+            lent_data: PutPayload::default(),
             _room: room,
             link,
             _under_way: UnderWay::begin(),
@@ -326,9 +326,9 @@ impl Drop for InFlight {
             unsafe { ffi::rados_omap_get_end(self.omap) };
         }
         if !self.lent.is_null() {
-            let bytes = std::mem::take(&mut self.lent_bytes);
+            let data = std::mem::take(&mut self.lent_data);
             // SAFETY: both belong to the put of this block.
-            unsafe { Lent::new(self.lent, bytes) }.end();
+            unsafe { Lent::new(self.lent, data) }.end();
         }
     }
 }
@@ -494,7 +494,7 @@ fn submit_put(object: &CStr, put: &Put, flags: c_int, mut block: Box<InFlight>) 
         value: value.as_ptr(),
         value_len: value.len() as c_uint,
     };
-    block.lent_bytes = put.data.iter().cloned().collect();
+    block.lent_data = put.data.clone();
     let link = Arc::clone(&block.link);
     let raw = Box::into_raw(block);
     // SAFETY: the link is alive; what the call points to is copied, but for the pieces, which the
