@@ -434,6 +434,32 @@ async fn data_is_held_while_it_is_put_and_let_go_soon_after_also_when_nobody_wai
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_stays_as_it_is_when_the_object_and_the_store_are_gone() {
+    let lens = [0, 1, 4096, (16 << 10) - 1, 16 << 10, 100_000, 1 << 20, 5 << 20];
+    let bytes = |len: usize| (0..len).map(|at| (at / 7) as u8).collect::<Vec<_>>();
+    let mut kept = Vec::new();
+    {
+        let store = own("read").await.data;
+        for len in lens {
+            let path = Path::from(format!("read/{len}"));
+            store.put(&path, bytes(len).into()).await.expect("put");
+            let read = store.get(&path).await.expect("got").bytes().await.expect("bytes");
+            let part = store.get_range(&path, len as u64 / 3..len as u64).await;
+            store.put(&path, vec![0xff; len].into()).await.expect("put");
+            store.delete(&path).await.expect("deleted");
+            kept.push((len, read, part));
+        }
+    }
+    for (len, read, part) in kept {
+        assert_eq!(read, bytes(len), "{len} bytes");
+        match part {
+            Ok(part) => assert_eq!(part, bytes(len)[len / 3..], "{len} bytes"),
+            Err(error) => assert_eq!(len, 0, "{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn usage_is_that_of_the_pool() {
     let store = own("usage").await;
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -24,6 +24,7 @@ mod names;
 mod object;
 mod op;
 mod put;
+mod receive;
 mod scan;
 mod trouble;
 mod upload;

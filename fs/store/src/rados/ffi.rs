@@ -35,6 +35,16 @@ pub(super) struct PutCall {
     pub(super) value_len: c_uint,
 }
 
+/// `yadokari_get` of `receive.cc`.
+#[repr(C)]
+pub(super) struct GetCall {
+    pub(super) object: *const c_char,
+    pub(super) version: u64,
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    pub(super) xattrs: c_int,
+}
+
 unsafe extern "C" {
     pub(super) fn yadokari_rados_put(
         io: rados_ioctx_t,
@@ -43,6 +53,27 @@ unsafe extern "C" {
         arg: *mut c_void,
         lent: *mut *mut c_void,
     ) -> c_int;
+
+    pub(super) fn yadokari_rados_get(
+        io: rados_ioctx_t,
+        get: *const GetCall,
+        done: rados_callback_t,
+        arg: *mut c_void,
+        received: *mut *mut c_void,
+    ) -> c_int;
+
+    pub(super) fn yadokari_rados_received_data(
+        received: *mut c_void,
+        len: *mut size_t,
+    ) -> *const c_char;
+
+    pub(super) fn yadokari_rados_received_xattr(
+        received: *mut c_void,
+        name: *const c_char,
+        len: *mut size_t,
+    ) -> *const c_char;
+
+    pub(super) fn yadokari_rados_received_end(received: *mut c_void);
 
     pub(super) fn yadokari_rados_lent_is_back(lent: *const c_void) -> c_int;
 

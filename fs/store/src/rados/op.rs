@@ -1,7 +1,6 @@
 //! Requests to OSDs: compound operations that are submitted at once and awaited without a thread.
 //!
-//! Everything that librados writes to while a request is in flight (read buffers, iterators,
-//! result codes) lies in one heap block that belongs to the request. The completion callback
+//! Everything that librados writes to while a request is in flight (iterators, result codes) lies in one heap block that belongs to the request. The completion callback
 //! takes that block back, turns it into an answer and sends it to whoever waits, if anybody still
 //! does. So a future can be dropped at any time: the block lives until the callback.
 
@@ -9,6 +8,7 @@ use super::cluster::{Link, Pool, Room};
 use super::exit::UnderWay;
 use super::ffi as more;
 use super::lend::Lent;
+use super::receive::Received;
 use bytes::Bytes;
 use ceph::rados as ffi;
 use libc::{c_char, c_int, c_uint, c_void};
@@ -201,15 +201,13 @@ pub(super) struct Read {
 /// Everything librados may write to until the callback.
 struct InFlight {
     answer: Option<oneshot::Sender<Result<Read, Errno>>>,
-    data: Vec<u8>,
-    data_len: usize,
+    received: Received,
     xattr: Option<&'static CStr>,
-    xattrs: ffi::rados_xattrs_iter_t,
     omap: ffi::rados_omap_iter_t,
     omap_more: u8,
     size: u64,
     modified: libc::time_t,
-    results: [c_int; 4],
+    results: [c_int; 2],
     /// What a put lends to librados.
     lent: *mut c_void,
     lent_data: PutPayload,
@@ -223,19 +221,17 @@ struct InFlight {
 type Waiting = oneshot::Receiver<Result<Read, Errno>>;
 
 impl InFlight {
-    fn new(link: Arc<Link>, room: Room, capacity: usize) -> (Box<InFlight>, Waiting) {
+    fn new(link: Arc<Link>, room: Room) -> (Box<InFlight>, Waiting) {
         let (answer, waiting) = oneshot::channel();
         let block = Box::new(InFlight {
             answer: Some(answer),
-            data: Vec::with_capacity(capacity),
-            data_len: 0,
+            received: Received::none(),
             xattr: None,
-            xattrs: ptr::null_mut(),
             omap: ptr::null_mut(),
             omap_more: 0,
             size: 0,
             modified: 0,
-            results: [0; 4],
+            results: [0; 2],
             lent: ptr::null_mut(),
             lent_data: PutPayload::default(),
             _room: room,
@@ -245,45 +241,17 @@ impl InFlight {
         (block, waiting)
     }
 
-    fn collect(&mut self, version: u64) -> Read {
-        assert!(self.data_len <= self.data.capacity(), "librados wrote beyond its buffer");
-        // SAFETY: librados has written `data_len` bytes from the start of the buffer.
-        unsafe { self.data.set_len(self.data_len) };
-        let mut data = std::mem::take(&mut self.data);
-        if data.len() < data.capacity() / 2 {
-            // A short answer must not keep a long buffer alive.
-            data.shrink_to_fit();
-        }
-        Read {
+    fn collect(&mut self, version: u64) -> Result<Read, Errno> {
+        let mut received = std::mem::replace(&mut self.received, Received::none());
+        Ok(Read {
             version,
-            xattr: self.collect_xattr(),
-            data: Bytes::from(data),
+            xattr: self.xattr.and_then(|name| received.xattr(name)),
+            data: received.into_data().ok_or(Errno(libc::ENOMEM))?,
             size: self.size,
             modified: self.modified,
             omap: self.collect_omap(),
             omap_more: self.omap_more != 0,
-        }
-    }
-
-    fn collect_xattr(&mut self) -> Option<Vec<u8>> {
-        let wanted = self.xattr?;
-        while !self.xattrs.is_null() {
-            let (mut name, mut value): (*const c_char, *const c_char) = (ptr::null(), ptr::null());
-            let mut len = 0;
-            // SAFETY: the iterator was made by the request that has completed; the out places
-            // outlive the call.
-            let code =
-                unsafe { ffi::rados_getxattrs_next(self.xattrs, &mut name, &mut value, &mut len) };
-            if code < 0 || name.is_null() {
-                return None;
-            }
-            // SAFETY: librados set `name` to a C string of the iterator, which is alive.
-            if unsafe { CStr::from_ptr(name) } == wanted {
-                // SAFETY: librados set `value` to `len` bytes of the iterator.
-                return Some(unsafe { copy(value, len) });
-            }
-        }
-        None
+        })
     }
 
     fn collect_omap(&mut self) -> Vec<(String, Vec<u8>)> {
@@ -317,10 +285,6 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if !self.xattrs.is_null() {
-            // SAFETY: the iterator is ours and ended once.
-            unsafe { ffi::rados_getxattrs_end(self.xattrs) };
-        }
         if !self.omap.is_null() {
             // SAFETY: the iterator is ours and ended once.
             unsafe { ffi::rados_omap_get_end(self.omap) };
@@ -351,8 +315,8 @@ extern "C" fn completed(completion: ffi::rados_completion_t, arg: *mut c_void) {
     unsafe { ffi::rados_aio_release(completion) };
 }
 
-/// Likewise for one of `yadokari_rados_put`, which has no reference of ours.
-extern "C" fn completed_put(completion: ffi::rados_completion_t, arg: *mut c_void) {
+/// Likewise for one of the C++ interface, which has no reference of ours.
+extern "C" fn completed_cxx(completion: ffi::rados_completion_t, arg: *mut c_void) {
     answer(completion, arg);
 }
 
@@ -365,7 +329,7 @@ fn answer(completion: ffi::rados_completion_t, arg: *mut c_void) {
         let code = ffi::rados_aio_get_return_value(completion);
         (code, more::rados_aio_get_version(completion))
     };
-    let answer = if code < 0 { Err(Errno(-code)) } else { Ok(block.collect(version)) };
+    let answer = if code < 0 { Err(Errno(-code)) } else { block.collect(version) };
     if let Some(waiting) = block.answer.take() {
         // Nobody waits when the future was dropped.
         let _unheard = waiting.send(answer);
@@ -426,7 +390,7 @@ impl Pool {
     ) -> Result<u64, Errno> {
         let room = self.room(bytes).await;
         let link = self.link();
-        let (block, waiting) = InFlight::new(Arc::clone(&link), room, 0);
+        let (block, waiting) = InFlight::new(Arc::clone(&link), room);
         submit_write(object, op, full.flags(), block);
         Ok(self.heard(link, wait(waiting).await)?.version)
     }
@@ -440,18 +404,20 @@ impl Pool {
     ) -> Result<u64, Errno> {
         let room = self.room(put.data.content_length()).await;
         let link = self.link();
-        let (block, waiting) = InFlight::new(Arc::clone(&link), room, 0);
+        let (block, waiting) = InFlight::new(Arc::clone(&link), room);
         submit_put(object, &put, full.flags(), block);
         Ok(self.heard(link, wait(waiting).await)?.version)
     }
 
     /// Sends a compound read.
     pub(super) async fn read(self: &Arc<Self>, object: &CStr, ask: ReadOp) -> Result<Read, Errno> {
-        let capacity = ask.data.map_or(0, |(_, length)| length);
-        let room = self.room(capacity).await;
+        let room = self.room(ask.data.map_or(0, |(_, length)| length)).await;
         let link = self.link();
-        let (block, waiting) = InFlight::new(Arc::clone(&link), room, capacity);
-        submit_read(object, &ask, block);
+        let (block, waiting) = InFlight::new(Arc::clone(&link), room);
+        match ask.stat || ask.omap.is_some() {
+            true => submit_read(object, &ask, block),
+            false => submit_get(object, &ask, block),
+        }
         self.heard(link, wait(waiting).await)
     }
 
@@ -501,7 +467,31 @@ fn submit_put(object: &CStr, put: &Put, flags: c_int, mut block: Box<InFlight>) 
     // block keeps; the block is given up to the callback, which matches the type.
     let code = unsafe {
         let (arg, lent) = (raw.cast(), &raw mut (*raw).lent);
-        more::yadokari_rados_put(link.io, &call, Some(completed_put), arg, lent)
+        more::yadokari_rados_put(link.io, &call, Some(completed_cxx), arg, lent)
+    };
+    if code < 0 {
+        // SAFETY: no request was started, so no callback will take the block.
+        unsafe { refuse(raw, code) };
+    }
+}
+
+fn submit_get(object: &CStr, ask: &ReadOp, mut block: Box<InFlight>) {
+    let (offset, length) = ask.data.unwrap_or_default();
+    let call = more::GetCall {
+        object: object.as_ptr(),
+        version: ask.version.unwrap_or(0),
+        offset,
+        length: length as u64,
+        xattrs: c_int::from(ask.xattr.is_some()),
+    };
+    block.xattr = ask.xattr;
+    let link = Arc::clone(&block.link);
+    let raw = Box::into_raw(block);
+    // SAFETY: the link is alive; what the call points to is copied; the block is given up to the
+    // callback, which matches the type.
+    let code = unsafe {
+        let (arg, received) = (raw.cast(), &raw mut (*raw).received.0);
+        more::yadokari_rados_get(link.io, &call, Some(completed_cxx), arg, received)
     };
     if code < 0 {
         // SAFETY: no request was started, so no callback will take the block.
@@ -520,12 +510,12 @@ fn submit_write(object: &CStr, op: WriteOp, flags: c_int, block: Box<InFlight>) 
     unsafe { submit(Box::into_raw(block), start) };
 }
 
-fn submit_read(object: &CStr, ask: &ReadOp, mut block: Box<InFlight>) {
+/// What is asked of an object beside data and extended attributes.
+fn submit_read(object: &CStr, ask: &ReadOp, block: Box<InFlight>) {
     let link = Arc::clone(&block.link);
     // SAFETY: no arguments.
     let op = unsafe { ffi::rados_create_read_op() };
     assert!(!op.is_null(), "librados has no memory for a read operation");
-    block.xattr = ask.xattr;
     // From here on only raw places within the block: librados keeps them until the callback.
     let raw: *mut InFlight = Box::into_raw(block);
     // SAFETY: the places lie in the block, which stays where it is until the callback; the
@@ -535,17 +525,9 @@ fn submit_read(object: &CStr, ask: &ReadOp, mut block: Box<InFlight>) {
         if let Some(version) = ask.version {
             ffi::rados_read_op_assert_version(op, version);
         }
-        if ask.xattr.is_some() {
-            ffi::rados_read_op_getxattrs(op, &raw mut (*raw).xattrs, results);
-        }
         if ask.stat {
             let (size, time) = (&raw mut (*raw).size, &raw mut (*raw).modified);
-            ffi::rados_read_op_stat(op, size, time, results.add(1));
-        }
-        if let Some((offset, length)) = ask.data {
-            let buffer = (*raw).data.as_mut_ptr().cast();
-            let done = &raw mut (*raw).data_len;
-            ffi::rados_read_op_read(op, offset, length, buffer, done, results.add(2));
+            ffi::rados_read_op_stat(op, size, time, results);
         }
         let (iter, rest) = (&raw mut (*raw).omap, &raw mut (*raw).omap_more);
         match &ask.omap {
@@ -557,7 +539,7 @@ fn submit_read(object: &CStr, ask: &ReadOp, mut block: Box<InFlight>) {
                 *max,
                 iter,
                 rest,
-                results.add(3),
+                results.add(1),
             ),
             Some(Omap::Key(key)) => {
                 let (keys, lens) = ([key.as_ptr().cast::<c_char>()], [key.len()]);
@@ -567,7 +549,7 @@ fn submit_read(object: &CStr, ask: &ReadOp, mut block: Box<InFlight>) {
                     1,
                     lens.as_ptr(),
                     iter,
-                    results.add(3),
+                    results.add(1),
                 );
             }
         }
