@@ -2,13 +2,16 @@
 //!
 //! A home has what it wrote in caches of its own, the kernel's pages of the file first of all. In
 //! the page cache it would be a second time, and taking pages for it, filling them and writing
-//! them out costs more than half of what writing a large file takes. What always holds: the file
-//! is the same, whichever way it was written; a file system that cannot is written to as usual.
+//! them out costs more than half of what writing a large file takes. Data is collected in large
+//! pages on its way: a disk is told of each stretch of memory, and a virtual one has its queue full
+//! with a MiB of small pages. What always holds: the file is the same, whichever way it was
+//! written; a file system that cannot is written to as usual.
 //!
 //! Reading goes through the page cache: virtual disks answer the kernel's own long reads faster
 //! than direct ones, which are cut where the pages of a buffer do not lie together.
 
 use super::write::write_slices;
+use memmap2::{Advice, MmapMut};
 use object_store::PutPayload;
 use parking_lot::Mutex;
 use rustix::fs::OFlags;
@@ -18,8 +21,10 @@ use std::os::unix::fs::FileExt;
 
 /// Objects from this size on: smaller ones are written faster as usual.
 const BYTES_MIN: usize = 1 << 20;
+/// A large page on most processors.
+const LARGE_PAGE_BYTES: usize = 2 << 20;
 /// Bytes that are collected for one call.
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = LARGE_PAGE_BYTES;
 /// Where data must begin, in memory and in the file, on all usual disks.
 const ALIGN: usize = 4096;
 /// Buffers that are kept for the next object; puts of one home are three at a time.
@@ -38,7 +43,8 @@ impl Direct {
         if length < BYTES_MIN || !set_direct(file, true) {
             return write_slices(file, rest_of(payload, 0));
         }
-        let mut buffer = self.buffers.lock().pop().unwrap_or_default();
+        let buffer = self.buffers.lock().pop();
+        let mut buffer = buffer.map_or_else(Buffer::new, Ok)?;
         let written = write_aligned(file, payload, length - length % ALIGN, &mut buffer);
         let mut buffers = self.buffers.lock();
         if buffers.len() < BUFFERS_KEPT {
@@ -106,15 +112,26 @@ fn set_direct(file: &File, direct: bool) -> bool {
     rustix::fs::fcntl_setfl(file, wanted).is_ok()
 }
 
-/// Room for [`BUFFER_BYTES`] that begins at a multiple of [`ALIGN`].
-#[derive(Debug, Default)]
-struct Buffer(Vec<u8>);
+/// Room for [`BUFFER_BYTES`] in a large page, where the kernel has one: memory that lies together
+/// goes to the disk in a few pieces instead of one for each 4 KiB.
+#[derive(Debug)]
+struct Buffer {
+    memory: MmapMut,
+    from: usize,
+}
 
 impl Buffer {
+    fn new() -> io::Result<Self> {
+        // Addresses only: what is not written to takes no memory.
+        let memory = MmapMut::map_anon(LARGE_PAGE_BYTES + BUFFER_BYTES)?;
+        let from = memory.as_ptr().align_offset(LARGE_PAGE_BYTES);
+        // A kernel without them gives small ones.
+        let _refused = memory.advise_range(Advice::HugePage, from, BUFFER_BYTES);
+        Ok(Self { memory, from })
+    }
+
     fn aligned(&mut self) -> &mut [u8] {
-        self.0.resize(BUFFER_BYTES + ALIGN, 0);
-        let from = self.0.as_ptr().align_offset(ALIGN);
-        &mut self.0[from..from + BUFFER_BYTES]
+        &mut self.memory[self.from..][..BUFFER_BYTES]
     }
 }
 
