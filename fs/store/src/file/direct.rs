@@ -40,11 +40,13 @@ impl Direct {
     /// Writes all of `payload` at the start of an empty file, and leaves its cursor behind it.
     pub(super) fn write(&self, file: &mut File, payload: &PutPayload) -> io::Result<()> {
         let length = payload.content_length();
-        if length < BYTES_MIN || !set_direct(file, true) {
+        let buffer = match length < BYTES_MIN {
+            true => None,
+            false => self.buffers.lock().pop().or_else(|| Buffer::new().ok()),
+        };
+        let Some(mut buffer) = buffer.filter(|_| set_direct(file, true)) else {
             return write_slices(file, rest_of(payload, 0));
-        }
-        let buffer = self.buffers.lock().pop();
-        let mut buffer = buffer.map_or_else(Buffer::new, Ok)?;
+        };
         let written = write_aligned(file, payload, length - length % ALIGN, &mut buffer);
         let mut buffers = self.buffers.lock();
         if buffers.len() < BUFFERS_KEPT {

@@ -14,8 +14,6 @@ namespace {
 struct Received {
   ceph::buffer::list data;
   std::map<std::string, ceph::buffer::list> xattrs;
-  int data_result = 0;
-  int xattrs_result = 0;
 };
 
 }  // namespace
@@ -42,8 +40,8 @@ int yadokari_rados_get(rados_ioctx_t io, const yadokari_get *get, rados_callback
     *received = own;
     librados::ObjectReadOperation op;
     if (get->version) op.assert_version(get->version);
-    if (get->xattrs) op.getxattrs(&own->xattrs, &own->xattrs_result);
-    if (get->length) op.read(get->offset, get->length, &own->data, &own->data_result);
+    if (get->xattrs) op.getxattrs(&own->xattrs, nullptr);
+    if (get->length) op.read(get->offset, get->length, &own->data, nullptr);
     librados::IoCtx pool;
     librados::IoCtx::from_rados_ioctx_t(io, pool);
     librados::AioCompletion *completion = librados::Rados::aio_create_completion(arg, done);
